@@ -1,0 +1,117 @@
+"""What a ledger must do. `tests/contract/test_ledger.py` holds every implementation to it.
+
+Every write is conditional on the state it finds, so a duplicate, a late worker or a replay changes nothing.
+Methods on sequences answer one entry each, in the order given, in as few round trips as the store allows.
+Every method may be awaited from any event loop and from several at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fanfold.model import Failure, FanOut, Json, TaskRecord, TaskSpec, TaskState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A fan-out to be opened: the sealed set of its tasks, in order."""
+
+    fan_out_id: str
+    entity_id: str
+    event_id: str | None
+    metadata: Mapping[str, Json]
+    tasks: Sequence[TaskSpec]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A run about to start: the ledger counts it as an attempt if the task isn't terminal."""
+
+    fan_out_id: str
+    task_name: str
+    generation: int
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """The ledger's answer to a claim.
+
+    `state` is RUNNING when the run may start, as attempt number `attempt`; a terminal state tells how it ended before.
+    `fold_due`: the fan-out is complete and its fold wasn't done yet, as far as the ledger knows.
+    `failure` is the last recorded one.
+    """
+
+    state: TaskState
+    attempt: int
+    fold_due: bool = False
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The end of one attempt. Exactly one kind: a JSON `result`, or a `failure` that is final (`dead`) or not.
+
+    Applied only while the task is RUNNING (for `dead` also PENDING or FAILED) in that `attempt`: a worker that lost its
+    lease can't overwrite what its successor does. `attempt` None (only with `dead`): whatever attempt is current.
+    """
+
+    fan_out_id: str
+    task_name: str
+    attempt: int | None
+    result: str | None = None
+    failure: Failure | None = None
+    dead: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a write did: `applied` is False for a duplicate or a late worker; `fold_due` as in `Claimed`."""
+
+    applied: bool
+    fold_due: bool = False
+
+
+class Ledger(Protocol):
+    """Fan-outs and their tasks, keyed by `(fan_out_id, task_name)`."""
+
+    url: str
+
+    async def start(self) -> None:
+        """Connect and bring the schema up to date. Idempotent."""
+
+    async def close(self) -> None:
+        """Let go of threads, connections and files. Idempotent."""
+
+    async def open(self, plan: Plan) -> dict[str, TaskState]:
+        """Record the sealed set, or find it again; answers each name's state (all PENDING when new).
+
+        Raises:
+            FanOutSealedError: the fan-out exists with another set of names.
+        """
+
+    async def claim(self, claims: Sequence[Claim]) -> list[Claimed | None]:
+        """Start attempts. None: the ledger doesn't know the task (an older producer, or purged).
+
+        The fold (`FOLD_NAME`) can be claimed once its fan-out is complete; its row begins with the first claim.
+        """
+
+    async def finish(self, finishes: Sequence[Finish]) -> list[Recorded]:
+        """End attempts: succeeded, failed (will be retried) or dead."""
+
+    async def get(self, fan_out_id: str) -> FanOut | None:
+        """One fan-out with its tasks in the order of the plan, or None."""
+
+    async def list(self, *, limit: int = 50, open_only: bool = False) -> Sequence[FanOut]:
+        """The newest fan-outs first, without their tasks."""
+
+    async def tasks(self, fan_out_id: str) -> Sequence[TaskRecord]:
+        """The tasks of one fan-out in the order of the plan; empty when there is none."""
+
+    async def stalled(self, *, untouched_for: float, limit: int = 100) -> Sequence[FanOut]:
+        """Open fan-outs in which nothing was written for so many seconds, oldest first, without their tasks."""
+
+    async def purge(self, *, completed_before: float, limit: int = 1000) -> int:
+        """Forget up to `limit` fan-outs completed before that time; answers how many."""

@@ -1,0 +1,44 @@
+"""The limits of SQS and of Fanfold, as values, and pure checks of single values against them.
+
+Source of the SQS numbers: the Amazon SQS developer guide, "message quotas", and botocore's service model.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MAX_BATCH_ENTRIES: Final = 10
+"""Entries in one batch request."""
+MAX_REQUEST_BYTES: Final = 1_048_576
+"""Bytes of one message, and of all messages of one batch request (1 MiB since August 2025)."""
+MAX_ID_LENGTH: Final = 128
+"""Characters of a message group id and of a message deduplication id."""
+MAX_ATTRIBUTES: Final = 10
+"""Message attributes on one message."""
+MAX_VISIBILITY: Final = 43_200
+"""Seconds (12 hours) that a message can stay invisible, counted from its receive."""
+MAX_WAIT: Final = 20
+"""Seconds of one long poll."""
+DEDUPLICATION_WINDOW: Final = 300
+"""Seconds (5 minutes) in which SQS drops a second send with the same deduplication id."""
+MAX_RESULT_BYTES: Final = 262_144
+"""Bytes of one task's JSON result (256 KiB): it must fit a ledger item on every ledger (DynamoDB: 400 KB)."""
+MAX_NAME_LENGTH: Final = 256
+"""Characters of an entity id and of a task name; longer ids than SQS allows are digested (`codec`)."""
+
+ID_CHARACTERS: Final = re.compile(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}")
+"""What SQS takes as group and deduplication id: alphanumerics and ASCII punctuation, no space."""
+
+_UNREPRESENTABLE: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def is_sqs_id(value: str) -> bool:
+    """Whether SQS takes `value` as it is for a group or deduplication id."""
+    return ID_CHARACTERS.fullmatch(value) is not None
+
+
+def unrepresentable(text: str) -> str | None:
+    """The first character of `text` that SQS refuses in a body or attribute value, or None."""
+    found = _UNREPRESENTABLE.search(text)
+    return found.group() if found else None

@@ -1,0 +1,246 @@
+"""The values that the parts pass to each other: frozen, and free of I/O.
+
+Times are seconds since the epoch (float), durations are seconds, sizes are bytes, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+Json = Any
+"""Any value that JSON can carry."""
+
+FOLD_NAME: Final = "fanfold.fold"
+"""The task name under which a fan-out's completion travels; `fanfold.` names are reserved."""
+
+
+class Timeout:
+    """Named timeouts in seconds by kind of work, for `@app.task(..., timeout=Timeout.LLM_INFERENCE)`."""
+
+    FAST_API: Final = 60
+    DATABASE: Final = 120
+    LLM_INFERENCE: Final = 900
+    ML_MODEL: Final = 900
+    PIPELINE: Final = 900
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """One task as the caller of `enqueue` wants it: a name and its own configuration."""
+
+    name: str
+    config: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One named unit of work for one entity: what a message's body carries (wire keys: the field names).
+
+    `fan_out_id` is None when an older producer that knows only the first seven keys wrote the message.
+    """
+
+    entity_id: str
+    task_name: str
+    task_config: Mapping[str, Json] = field(default_factory=dict)
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+    timestamp: str = ""
+    retry_count: int = 0
+    total_tasks: int = 1
+    fan_out_id: str | None = None
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A task as SQS carries it, ready to send. `attributes` are String attributes, at most 10."""
+
+    body: str
+    group_id: str
+    deduplication_id: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes as SQS counts them: body, and names, types and values of the attributes."""
+        attributes = sum(len(k) + len("String") + len(v.encode()) for k, v in self.attributes.items())
+        return len(self.body.encode()) + attributes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryError:
+    """Why one entry of a batch was not done. `lease_lost`: the receipt handle no longer holds the message."""
+
+    code: str
+    text: str
+    retryable: bool = False
+    lease_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendResult:
+    """The queue's answer for one message: accepted with a `message_id`, or refused with an `error`.
+
+    `duplicate` tells that the queue knew the deduplication id and delivered nothing; Amazon SQS doesn't tell (None).
+    """
+
+    message_id: str | None = None
+    duplicate: bool | None = None
+    error: EntryError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A received message. The receipt handle holds it until the lease runs out.
+
+    `receive_count` counts receives including this one. `attributes` are the String message attributes.
+    """
+
+    message_id: str
+    receipt_handle: str
+    body: str
+    group_id: str
+    deduplication_id: str
+    receive_count: int
+    sent_at: float
+    received_at: float
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStatus:
+    """A queue's counts. Messages behind a locked group's head count as available, as SQS counts them."""
+
+    messages_available: int
+    messages_in_flight: int
+    messages_delayed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An error as values: exception type, message, and the traceback trimmed to the task's own frames."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A message set aside. `reason` is empty when the queue's own redrive policy moved it."""
+
+    message_id: str
+    receipt_handle: str
+    body: str
+    receive_count: int
+    reason: str = ""
+    error_type: str = ""
+    task: Task | None = None
+
+
+class TaskState(StrEnum):
+    """Where a task stands in the ledger."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    FAILED = "failed"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing will happen to the task any more (short of a redrive)."""
+        return self in TERMINAL
+
+
+TERMINAL: Final = frozenset({TaskState.SUCCEEDED, TaskState.DEAD, TaskState.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecord:
+    """What the ledger knows of one task. `result` is the JSON value of a succeeded one."""
+
+    task_name: str
+    state: TaskState
+    attempts: int = 0
+    generation: int = 0
+    task_config: Mapping[str, Json] = field(default_factory=dict)
+    result: Json = None
+    failure: Failure | None = None
+    worker: str = ""
+    updated_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How many tasks of a fan-out are in which state."""
+
+    pending: int = 0
+    running: int = 0
+    failed: int = 0
+    succeeded: int = 0
+    dead: int = 0
+    cancelled: int = 0
+
+    @property
+    def total(self) -> int:
+        """All tasks of the fan-out."""
+        return self.pending + self.running + self.failed + self.done
+
+    @property
+    def done(self) -> int:
+        """Tasks in a terminal state."""
+        return self.succeeded + self.dead + self.cancelled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FanOut:
+    """The tasks of one event as a sealed set of names, and how far they are.
+
+    `tasks` stand in the order of the plan; it is empty where only the summary was asked for (`Ledger.list`).
+    `fold_state` is None until the completion's own task was first claimed.
+    """
+
+    fan_out_id: str
+    entity_id: str
+    event_id: str | None
+    metadata: Mapping[str, Json]
+    total_tasks: int
+    created_at: float
+    completed_at: float | None
+    progress: Progress
+    fold_state: TaskState | None = None
+    tasks: Sequence[TaskRecord] = ()
+
+    @property
+    def results(self) -> dict[str, Json]:
+        """Results of the succeeded tasks by name, in the order of the plan."""
+        return {t.task_name: t.result for t in self.tasks if t.state is TaskState.SUCCEEDED}
+
+    @property
+    def failures(self) -> dict[str, Failure]:
+        """Why tasks ended without a result, by name, in the order of the plan."""
+        ended = (t for t in self.tasks if t.state in (TaskState.DEAD, TaskState.CANCELLED))
+        return {t.task_name: t.failure or Failure(type=t.state.value, message="") for t in ended}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """What `enqueue` did with one event.
+
+    `sent` counts accepted messages; `duplicates` those of them that the queue knew already (only the embedded
+    queue tells); `settled` names were terminal in the ledger and were not sent.
+    """
+
+    fan_out_id: str
+    entity_id: str
+    total_tasks: int
+    sent: int
+    duplicates: int
+    settled: int

@@ -1,0 +1,68 @@
+"""One lifecycle for everything that runs: start, stop, wait."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+
+
+class Deadline:
+    """One point in time, on the running loop's clock, that all children of a stop share."""
+
+    def __init__(self, seconds: float) -> None:
+        self._at = asyncio.get_running_loop().time() + seconds
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self._at - asyncio.get_running_loop().time())
+
+    def bring_forward(self) -> None:
+        """Let the deadline be now (the second signal)."""
+        self._at = asyncio.get_running_loop().time()
+
+
+class Service(ABC):
+    """Something that runs until it is stopped.
+
+    1. `start` brings it up, once, however often it is called.
+    2. `stop` brings it down by a deadline, once; a later call waits for the first.
+    3. `wait` returns when it has stopped, and raises what ended it if it failed.
+    """
+
+    def __init__(self) -> None:
+        self._started = False
+        self._stopping: asyncio.Task[None] | None = None
+        self._done = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    async def start(self) -> None:
+        """Bring the service up. Idempotent."""
+        if not self._started:
+            self._started = True
+            await self._start()
+
+    async def stop(self, deadline: Deadline | None = None) -> None:
+        """Bring the service down by `deadline` (30 seconds unless given). Idempotent, and safe before `start`."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop_once(deadline or Deadline(30)))
+        await asyncio.shield(self._stopping)
+
+    async def wait(self) -> None:
+        """Return when the service has stopped; raise its failure if it had one."""
+        await self._done.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _stop_once(self, deadline: Deadline) -> None:
+        try:
+            if self._started:
+                await self._stop(deadline)
+        finally:
+            self._done.set()
+
+    @abstractmethod
+    async def _start(self) -> None: ...
+
+    @abstractmethod
+    async def _stop(self, deadline: Deadline) -> None: ...

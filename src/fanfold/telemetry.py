@@ -1,0 +1,81 @@
+"""Events first: the parts say what happened (`task.completed {…}`), and log, metrics and traces are subscribers.
+
+A subscriber's failure is contained: it is logged once per subscriber, and work goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+logger: Final = logging.getLogger("fanfold")
+
+_LEVELS: Final[Mapping[str, int]] = {
+    "task.started": logging.DEBUG,
+    "task.skipped": logging.DEBUG,
+    "lease.extended": logging.DEBUG,
+    "task.retried": logging.WARNING,
+    "task.dead": logging.ERROR,
+    "lease.lost": logging.WARNING,
+    "poll.failed": logging.WARNING,
+    "settle.failed": logging.WARNING,
+    "permission.missing": logging.WARNING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened: a dotted name, and fields of plain values."""
+
+    name: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+Subscriber = Callable[[Event], None]
+
+
+class Telemetry:
+    """Hands each event to every subscriber, in the order in which they subscribed."""
+
+    def __init__(self, *subscribers: Subscriber) -> None:
+        self._subscribers = list(subscribers)
+        self._broken: set[int] = set()
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Hand later events to `subscriber` too. It runs in the thread that emits, so it must be quick."""
+        self._subscribers.append(subscriber)
+
+    def emit(self, name: str, **fields: Any) -> None:
+        """Tell every subscriber. Never raises."""
+        event = Event(name, fields)
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception:
+                if id(subscriber) not in self._broken:
+                    self._broken.add(id(subscriber))
+                    logger.exception("telemetry subscriber %r failed; work goes on without it", subscriber)
+
+
+class LogSubscriber:
+    """Writes each event to the `fanfold` logger as `name key=value …`.
+
+    `words` renames fields, so that a team's own words for entity and task stand in its log.
+    """
+
+    def __init__(self, words: Mapping[str, str] | None = None) -> None:
+        self._words = dict(words or {})
+
+    def __call__(self, event: Event) -> None:
+        """Log one event at its level (INFO unless the event is routine or bad news)."""
+        level = _LEVELS.get(event.name, logging.INFO)
+        if logger.isEnabledFor(level):
+            shown = " ".join(f"{self._words.get(k, k)}={_plain(v)}" for k, v in event.fields.items())
+            logger.log(level, "%s %s", event.name, shown, extra={"event": event.name, "fields": dict(event.fields)})
+
+
+def _plain(value: Any) -> str:
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return repr(text) if " " in text or not text else text
