@@ -1,0 +1,311 @@
+"""One SQLite file, shared by the embedded queue and the ledger, by threads, and by processes."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from fanfold.errors import (
+    ConfigurationError,
+    StorageBusyError,
+    StorageCorruptError,
+    StorageError,
+    StorageFullError,
+    StorageReadOnlyError,
+)
+from fanfold.turns import Turns
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+_Job = tuple[Operation[Any], "Future[Any]"]
+
+_GROUP: Final = 256
+"""Operations in one transaction at most: bounds how long others wait for the write lock."""
+_BUSY_SECONDS: Final = 30.0
+
+_CREATE_VERSIONS: Final = (
+    "CREATE TABLE IF NOT EXISTS fanfold_schema (part TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID"
+)
+
+
+class Database:
+    """A SQLite file behind two threads.
+
+    1. The writer takes every operation that waits, runs them in one transaction, commits once and answers them all:
+       concurrent callers share the cost of the disk's flush (group commit).
+    2. The reader answers queries from a snapshot beside it.
+    3. Processes take turns for the write lock in the order in which they ask.
+
+    It never answers a write before its commit, and never keeps half of an operation: where one of a group fails, the
+    transaction is rolled back and the group runs again one by one. So operations must do nothing but SQL.
+    """
+
+    def __init__(self, path: Path, *, synchronous: str = "FULL") -> None:
+        self.path = path
+        self._synchronous = synchronous
+        self._users = 0
+        self._guard = threading.Lock()
+        self._pid = os.getpid()
+        self._turns = Turns(path.with_name(path.name + "-turn"))
+        self._writer = _Executor("fanfold-writer", self._connect, self._write_group)
+        self._reader = _Executor("fanfold-reader", self._connect, self._read_group)
+
+    def open(self) -> None:
+        """Open the file (created where missing) and start the threads. Each call needs its `close`.
+
+        Raises:
+            StorageError: the file can't be opened, written, or isn't a SQLite database; a subclass says which.
+        """
+        with self._guard:
+            if not self._users:
+                self._prepare()
+                self._writer.start()
+                self._reader.start()
+            self._users += 1
+
+    def close(self) -> None:
+        """Let the last user's call end the threads, after what they have taken on."""
+        with self._guard:
+            self._users -= 1
+            if not self._users:
+                self._writer.stop()
+                self._reader.stop()
+                self._turns.close()
+
+    def write(self, operation: Operation[T]) -> Future[T]:
+        """Run `operation` in a write transaction. The future holds its result once that is committed."""
+        return self._submit(self._writer, operation)
+
+    def read(self, operation: Operation[T]) -> Future[T]:
+        """Run `operation` on a snapshot of what is committed."""
+        return self._submit(self._reader, operation)
+
+    def migrate(self, part: str, scripts: Sequence[str]) -> None:
+        """Bring one part's tables up to date: run those of its scripts that the file hasn't seen.
+
+        Two processes may do this at once. Raises StorageCorruptError where the file is newer than the code.
+        """
+        self.write(lambda connection: _migrate(connection, part, scripts, self.path)).result()
+
+    def watch(self) -> Watch:
+        """A cheap way to notice other processes' commits; for the thread that asks."""
+        return Watch(self._connect())
+
+    def _submit(self, executor: _Executor, operation: Operation[T]) -> Future[T]:
+        if os.getpid() != self._pid:
+            raise ConfigurationError(
+                f"{self.path} was opened before a fork; SQLite files don't survive one. Create the Fanfold app, or "
+                "first use it, after the fork (gunicorn: without preload_app)."
+            )
+        future: Future[T] = Future()
+        executor.submit(operation, future)
+        return future
+
+    def _prepare(self) -> None:
+        if not self.path.parent.is_dir():
+            raise StorageError(f"{self.path}: the folder {self.path.parent} doesn't exist; create it first")
+        try:
+            connection = self._connect()
+        except sqlite3.Error as error:
+            raise storage_error(error, self.path) from error
+        try:
+            self._turns.open()
+            with self._turns:
+                _use_wal(connection, self.path)
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(_CREATE_VERSIONS)
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise storage_error(error, self.path) from error
+        finally:
+            connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        connection.execute("PRAGMA temp_store=MEMORY")
+        return connection
+
+    def _write_group(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+        with self._turns:
+            try:
+                results = _transact(connection, [operation for operation, _ in jobs])
+            except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
+                if len(jobs) == 1 or _concerns_all(error):
+                    for _, future in jobs:
+                        future.set_exception(self._named(error))
+                    return
+                results = None
+        if results is None:
+            for job in jobs:
+                self._write_group(connection, [job])
+            return
+        for (_, future), result in zip(jobs, results, strict=True):
+            future.set_result(result)
+
+    def _read_group(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+        for operation, future in jobs:
+            try:
+                future.set_result(operation(connection))
+            except Exception as error:  # noqa: BLE001 - as above
+                future.set_exception(self._named(error))
+
+    def _named(self, error: Exception) -> Exception:
+        return storage_error(error, self.path) if isinstance(error, sqlite3.Error) else error
+
+
+class Watch:
+    """Tells whether another process has committed since the last look (`PRAGMA data_version`: no disk access)."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._seen = self._version()
+
+    def changed(self) -> bool:
+        """Whether there was a commit by anybody else since the last call."""
+        before, self._seen = self._seen, self._version()
+        return before != self._seen
+
+    def close(self) -> None:
+        """Close the connection behind it."""
+        self._connection.close()
+
+    def _version(self) -> int:
+        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        return version
+
+
+class _Executor:
+    """A thread with a connection, fed by a queue, that handles all that waits at once."""
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], sqlite3.Connection],
+        handle: Callable[[sqlite3.Connection, Sequence[_Job]], None],
+    ) -> None:
+        self._name = name
+        self._connect = connect
+        self._handle = handle
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, args=(self._connect(),), name=self._name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def submit(self, operation: Operation[Any], future: Future[Any]) -> None:
+        if self._thread is None:
+            future.set_exception(StorageError(f"{self._name}: the file was closed; open the app again before using it"))
+        else:
+            self._jobs.put((operation, future))
+
+    def _run(self, connection: sqlite3.Connection) -> None:
+        try:
+            while jobs := self._take():
+                if live := [job for job in jobs if job[1].set_running_or_notify_cancel()]:
+                    self._handle(connection, live)
+        finally:
+            connection.close()
+
+    def _take(self) -> list[_Job]:
+        first = self._jobs.get()
+        if first is None:
+            return []
+        jobs = [first]
+        while len(jobs) < _GROUP and not self._jobs.empty():
+            job = self._jobs.get()
+            if job is None:
+                self._jobs.put(None)  # for the next round, behind what is taken now
+                break
+            jobs.append(job)
+        return jobs
+
+
+def storage_error(error: sqlite3.Error, path: Path) -> StorageError:
+    """The error of our tree for one of SQLite's, with the cure in its text."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StorageBusyError(
+            f"{path} was locked by another program for over {_BUSY_SECONDS:.0f} s; close what holds it (a database "
+            "browser, a backup, an open transaction)"
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFullError(f"the disk that holds {path} is full; nothing was half-written. Free space and retry")
+    if code == sqlite3.SQLITE_READONLY:
+        return StorageReadOnlyError(f"{path} can't be written; make the file and its folder writable for this user")
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return StorageCorruptError(
+            f"{path} is not a sound SQLite database ({error}); restore it or choose another file"
+        )
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return StorageReadOnlyError(f"{path} can't be opened ({error}); check that it is a file and its permissions")
+    return StorageError(f"{path}: {error}")
+
+
+def _concerns_all(error: Exception) -> bool:
+    """Whether the file failed (locked, full, damaged) and not one operation: the others would fare no better."""
+    return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+
+
+def _transact(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]) -> list[Any]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        results = [operation(connection) for operation in operations]
+        connection.execute("COMMIT")
+    except BaseException:
+        # A full disk may have rolled the transaction back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return results
+
+
+def _use_wal(connection: sqlite3.Connection, path: Path) -> None:
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise StorageError(
+            f"{path}: this file system can't do SQLite's write-ahead log (journal mode stays {mode!r}); "
+            "put the file on a local disk"
+        )
+
+
+def _migrate(connection: sqlite3.Connection, part: str, scripts: Sequence[str], path: Path) -> None:
+    row = connection.execute("SELECT version FROM fanfold_schema WHERE part = ?", (part,)).fetchone()
+    version = row[0] if row else 0
+    if version > len(scripts):
+        raise StorageCorruptError(
+            f"{path}: its {part} tables have version {version}, this Fanfold knows {len(scripts)}; upgrade Fanfold"
+        )
+    for script in scripts[version:]:
+        for statement in _statements(script):
+            connection.execute(statement)
+    connection.execute(
+        "INSERT INTO fanfold_schema VALUES (?, ?) ON CONFLICT (part) DO UPDATE SET version = excluded.version",
+        (part, len(scripts)),
+    )
+
+
+def _statements(script: str) -> list[str]:
+    # `executescript` would commit the running transaction, so the script is cut where SQLite says a statement ends.
+    statements, current = [], ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            statements.append(current)
+            current = ""
+    return statements
