@@ -1,8 +1,8 @@
 """Processes take turns: a lock file that is asked for before SQLite's own write lock.
 
 SQLite's busy handler polls with growing sleeps, so one busy writer can starve another for seconds. Waiters on a file
-lock are woken by the kernel when the holder lets go, and a killed holder lets go by dying. It is a POSIX record lock, not
-`flock`: a forked child doesn't inherit it, so a child can't keep what its killed parent held.
+lock are woken by the kernel when the holder lets go, and a killed holder lets go by dying. It is a POSIX record lock
+and not `flock`, since a forked child doesn't inherit it: a child can't keep what its killed parent held.
 """
 
 from __future__ import annotations

@@ -65,10 +65,21 @@ class Finish:
     failure: Failure | None = None
     dead: bool = False
 
+    @property
+    def state(self) -> TaskState:
+        """The state that the task ends in."""
+        if self.dead:
+            return TaskState.DEAD
+        return TaskState.SUCCEEDED if self.failure is None else TaskState.FAILED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What a write did: `applied` is False for a duplicate or a late worker; `fold_due` as in `Claimed`."""
+    """What a write did.
+
+    `applied` is False for a late worker; the same write again (its answer may have been lost) counts as applied.
+    `fold_due` is as in `Claimed`, and False while the task isn't terminal.
+    """
 
     applied: bool
     fold_due: bool = False
@@ -112,6 +123,9 @@ class Ledger(Protocol):
 
     async def stalled(self, *, untouched_for: float, limit: int = 100) -> Sequence[FanOut]:
         """Open fan-outs in which nothing was written for so many seconds, oldest first, without their tasks."""
+
+    async def unfolded(self, *, completed_since: float, completed_before: float, limit: int = 100) -> Sequence[FanOut]:
+        """Fan-outs completed between two times whose fold was never claimed, oldest first, without their tasks."""
 
     async def purge(self, *, completed_before: float, limit: int = 1000) -> int:
         """Forget up to `limit` fan-outs completed before that time; answers how many."""

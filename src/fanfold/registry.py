@@ -1,0 +1,234 @@
+"""What an application declares: its tasks and its completion, checked when they are declared."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from fanfold import limits
+from fanfold.errors import DeclarationError, InvalidInputError, UnknownTaskError
+from fanfold.model import FOLD_NAME, Json
+from fanfold.retry import Backoff
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TASK_PARAMETERS: Final = ("entity_id", "task_name", "task_config", "metadata", "context")
+FOLD_PARAMETERS: Final = ("fan_out", "entity_id", "metadata", "context")
+
+DEFAULT_TIMEOUT: Final = 900.0
+"""Seconds: what a task gets that declares no timeout of its own."""
+
+
+class Runs(Enum):
+    """Where a task's function runs."""
+
+    ON_LOOP = "async"
+    IN_THREAD = "thread"
+    IN_PROCESS = "process"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """One declared task. `parameters` maps the function's parameter names to the values that they ask for."""
+
+    name: str
+    function: Callable[..., Any]
+    runs: Runs
+    timeout: float
+    max_attempts: int | None = None
+    backoff: Backoff = field(default_factory=Backoff)
+    parameters: Mapping[str, str]
+    config_type: Any = None
+
+    def config(self, raw: Mapping[str, Json]) -> Any:
+        """The task's configuration as its function wants it.
+
+        Raises:
+            InvalidInputError: it doesn't fit the declared type; the text says where.
+        """
+        if self.config_type is None:
+            return raw
+        try:
+            if hasattr(self.config_type, "model_validate"):  # pydantic
+                return self.config_type.model_validate(raw)
+            return msgspec.convert(raw, self.config_type)
+        except ValueError as error:  # both libraries' validation errors are ValueErrors
+            wanted = getattr(self.config_type, "__name__", self.config_type)
+            raise InvalidInputError(f"config of task {self.name!r} is not a {wanted}: {error}") from error
+
+
+class Registry:
+    """The declared tasks by name, and the fold's handler. Filled while the application is imported, then only read."""
+
+    def __init__(self, *, entity: str = "entity_id", task: str = "task_name") -> None:
+        self._words = {"entity_id": entity, "task_name": task}
+        self._tasks: dict[str, Definition] = {}
+        self.fold: Definition | None = None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tasks
+
+    def __iter__(self) -> Iterator[Definition]:
+        return iter(self._tasks.values())
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def get(self, name: str) -> Definition | None:
+        """The task of that name (the fold under its reserved one), or None."""
+        return self.fold if name == FOLD_NAME else self._tasks.get(name)
+
+    def require(self, name: str) -> Definition:
+        """The task of that name.
+
+        Raises:
+            UnknownTaskError: it isn't declared here; the text offers the nearest names.
+        """
+        if name in self._tasks:
+            return self._tasks[name]
+        near = difflib.get_close_matches(name, self._tasks, n=3) or sorted(self._tasks)[:10]
+        raise UnknownTaskError(f"task {name!r} isn't declared in this application; there are {', '.join(near)}")
+
+    def add(self, function: F, name: str | None = None, *, process: bool = False, **options: Any) -> F:
+        """Declare a task; answers the function unchanged, so that it can still be called and pickled.
+
+        Raises:
+            DeclarationError: a name, a parameter or an option that can't work.
+        """
+        name = name if name is not None else getattr(function, "__name__", "")
+        _check_name(name)
+        if name in self._tasks:
+            raise DeclarationError(f"task {name!r} is declared twice; names are unique in an application")
+        self._tasks[name] = self._define(name, function, TASK_PARAMETERS, process=process, **options)
+        return function
+
+    def add_fold(self, function: F, **options: Any) -> F:
+        """Declare what runs when a fan-out is complete.
+
+        Raises:
+            DeclarationError: there is one already, or a parameter or an option can't work.
+        """
+        if self.fold is not None:
+            raise DeclarationError("on_complete is declared twice; call the second function from the first")
+        self.fold = self._define(FOLD_NAME, function, FOLD_PARAMETERS, process=False, **options)
+        return function
+
+    def _define(
+        self, name: str, function: Callable[..., Any], known: Collection[str], *, process: bool, **options: Any
+    ) -> Definition:
+        parameters = self._parameters(name, function, known)
+        runs = _where(name, function, parameters, process=process)
+        return Definition(
+            name=name,
+            function=function,
+            runs=runs,
+            parameters=parameters,
+            config_type=_config_type(name, function, parameters),
+            **_checked(name, **options),
+        )
+
+    def _parameters(self, name: str, function: Callable[..., Any], known: Collection[str]) -> dict[str, str]:
+        meanings = {self._words.get(value, value): value for value in known} | {value: value for value in known}
+        found: dict[str, str] = {}
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                found |= {self._words.get(value, value): value for value in known if value not in found.values()}
+            elif parameter.name not in meanings or parameter.kind in (
+                parameter.POSITIONAL_ONLY,
+                parameter.VAR_POSITIONAL,
+            ):
+                raise DeclarationError(
+                    f"task {name!r} asks for {str(parameter)!r}; a task can ask, by keyword, for {', '.join(meanings)}"
+                )
+            else:
+                found[parameter.name] = meanings[parameter.name]
+        return found
+
+
+def check_text(what: str, value: object) -> str:
+    """An entity id or a task name as it may be.
+
+    Raises:
+        InvalidInputError: not a non-empty string of at most 256 characters that SQS can carry.
+    """
+    if not isinstance(value, str) or not value:
+        raise InvalidInputError(f"{what} {value!r}: it must be a non-empty string")
+    if len(value) > limits.MAX_NAME_LENGTH:
+        raise InvalidInputError(
+            f"{what} {value[:40] + '…'!r} has {len(value)} characters; at most {limits.MAX_NAME_LENGTH} are allowed"
+        )
+    if (bad := limits.unrepresentable(value)) is not None:
+        raise InvalidInputError(f"{what} {value!r} contains {bad!r}, which SQS refuses; remove it")
+    return value
+
+
+def _check_name(name: str) -> None:
+    try:
+        check_text("task name", name)
+    except InvalidInputError as error:
+        raise DeclarationError(str(error)) from error
+    if name.startswith("fanfold."):
+        raise DeclarationError(f"task name {name!r}: names that begin with 'fanfold.' are reserved")
+
+
+def _where(name: str, function: Callable[..., Any], parameters: Mapping[str, str], *, process: bool) -> Runs:
+    asynchronous = inspect.iscoroutinefunction(function)
+    if not process:
+        return Runs.ON_LOOP if asynchronous else Runs.IN_THREAD
+    if asynchronous:
+        raise DeclarationError(f"task {name!r}: process=True takes a plain function, this one is async")
+    if "context" in parameters.values():
+        raise DeclarationError(f"task {name!r}: a context can't cross into another process; drop the parameter")
+    if "<" in getattr(function, "__qualname__", "<"):
+        raise DeclarationError(
+            f"task {name!r}: process=True takes a function of a module (no lambda, no inner function)"
+        )
+    return Runs.IN_PROCESS
+
+
+def _config_type(name: str, function: Callable[..., Any], parameters: Mapping[str, str]) -> Any:
+    asked = next((parameter for parameter, value in parameters.items() if value == "task_config"), None)
+    if asked is None or asked not in inspect.signature(function).parameters:
+        return None
+    try:
+        wanted = typing.get_type_hints(function).get(asked, Any)
+    except NameError as error:
+        raise DeclarationError(f"task {name!r}: its annotations can't be read: {error}") from error
+    origin = typing.get_origin(wanted) or wanted
+    if wanted is Any or (origin in (dict, Mapping) and not typing.get_args(wanted)):
+        return None
+    if not hasattr(wanted, "model_validate"):
+        try:
+            msgspec.json.Decoder(wanted)
+        except TypeError as error:
+            raise DeclarationError(f"task {name!r}: task_config can't be validated as {wanted}: {error}") from error
+    return wanted
+
+
+def _checked(
+    name: str,
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    max_attempts: int | None = None,
+    backoff: Backoff | None = None,
+    **unknown: Any,
+) -> dict[str, Any]:
+    if unknown:
+        raise DeclarationError(
+            f"task {name!r}: unknown option {min(unknown)!r}; there are timeout, max_attempts, backoff and process"
+        )
+    if not 0 < timeout <= limits.MAX_VISIBILITY:
+        raise DeclarationError(
+            f"task {name!r}: timeout={timeout!r} s; it must be above 0 and at most {limits.MAX_VISIBILITY:,} "
+            "(12 hours, the longest that SQS lets a message be held)"
+        )
+    if max_attempts is not None and max_attempts < 1:
+        raise DeclarationError(f"task {name!r}: max_attempts={max_attempts}; it must be at least 1")
+    return {"timeout": float(timeout), "max_attempts": max_attempts, "backoff": backoff or Backoff()}
