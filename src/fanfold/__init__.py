@@ -1,3 +1,32 @@
-"""Fanfold."""
+"""Fan one event out into N tasks on an SQS FIFO queue, work on them in parallel, fold them into one completion."""
+
+from fanfold.app import Fanfold
+from fanfold.context import Context
+from fanfold.errors import FanfoldError
+from fanfold.model import Enqueued, Failure, FanOut, Progress, QueueStatus, TaskRecord, TaskSpec, TaskState, Timeout
+from fanfold.outcome import Completed, Outcome, Reject, Retry
+from fanfold.retry import Backoff
+from fanfold.telemetry import Event
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Backoff",
+    "Completed",
+    "Context",
+    "Enqueued",
+    "Event",
+    "Failure",
+    "FanOut",
+    "Fanfold",
+    "FanfoldError",
+    "Outcome",
+    "Progress",
+    "QueueStatus",
+    "Reject",
+    "Retry",
+    "TaskRecord",
+    "TaskSpec",
+    "TaskState",
+    "Timeout",
+]

@@ -13,8 +13,8 @@ R = TypeVar("R")
 class Batcher(Generic[T, R]):
     """Collects items and hands them to `flush` together; each caller gets its own item's answer.
 
-    A batch leaves when it has `size` items, when its first item has waited `linger` seconds, or when `flush_now` is
-    called. With `linger` 0 it leaves at the end of the loop's current round: what is added in one go goes together.
+    A batch leaves when it has `size` items, when its first item has waited `linger` seconds, or when one won't wait.
+    With `linger` 0 it leaves at the end of the loop's current round: what is added in one go goes together.
     Several batches may be under way. For one event loop.
     """
 
@@ -26,12 +26,15 @@ class Batcher(Generic[T, R]):
         self._timer: asyncio.Handle | None = None
         self._under_way: set[asyncio.Task[None]] = set()
 
-    async def add(self, item: T) -> R:
-        """Hand `item` on with others; returns its answer, or raises what the whole batch failed with."""
+    async def add(self, item: T, *, wait: bool = True) -> R:
+        """Hand `item` on with others; returns its answer, or raises what the whole batch failed with.
+
+        Without `wait`, what has gathered leaves with it at once.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, answer))
-        if len(self._waiting) >= self._size:
+        if len(self._waiting) >= self._size or not wait:
             self.flush_now()
         elif self._timer is None:
             self._timer = (

@@ -21,7 +21,7 @@ class Lease:
 
     delivery: Delivery
     expires_at: float
-    on_lost: Callable[[], None]
+    on_lost: Callable[[], object]
     lost: bool = False
 
 
@@ -65,7 +65,7 @@ class Leases:
             self._loop.call_soon_threadsafe(self._beating.cancel)
             await asyncio.to_thread(thread.join)
 
-    def hold(self, delivery: Delivery, on_lost: Callable[[], None]) -> Lease:
+    def hold(self, delivery: Delivery, on_lost: Callable[[], object]) -> Lease:
         """Keep a message that was just received. `on_lost` is called in the heartbeat's thread."""
         held = Lease(delivery, delivery.received_at + self._lease, on_lost)
         with self._guard:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
 
 
 class Deadline:
@@ -11,15 +13,28 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._at = asyncio.get_running_loop().time() + seconds
+        self._now = asyncio.Event()
 
     @property
     def remaining(self) -> float:
         """Seconds left, never negative."""
-        return max(0.0, self._at - asyncio.get_running_loop().time())
+        return 0.0 if self._now.is_set() else max(0.0, self._at - asyncio.get_running_loop().time())
 
     def bring_forward(self) -> None:
         """Let the deadline be now (the second signal)."""
-        self._at = asyncio.get_running_loop().time()
+        self._now.set()
+
+    async def wait(self, tasks: Iterable[asyncio.Future[Any]], *, reserve: float = 0.0) -> bool:
+        """Wait for all `tasks`, at most until `reserve` seconds before the deadline; answers whether all are done."""
+        pending = set(tasks)
+        if not pending:
+            return True
+        done = asyncio.ensure_future(asyncio.wait(pending))
+        hurried = asyncio.ensure_future(self._now.wait())
+        await asyncio.wait({done, hurried}, timeout=max(0.0, self.remaining - reserve), return_when="FIRST_COMPLETED")
+        done.cancel()
+        hurried.cancel()
+        return all(task.done() for task in pending)
 
 
 class Service(ABC):

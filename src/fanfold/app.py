@@ -1,0 +1,323 @@
+"""`Fanfold`: declares tasks, enqueues events, and wires the parts together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from fanfold import ids, settings, wiring
+from fanfold.brokers.protocol import Broker
+from fanfold.clock import Clock, SystemClock
+from fanfold.errors import ConfigurationError, NoLedgerError
+from fanfold.executor import Executor
+from fanfold.ledgers.protocol import Ledger
+from fanfold.model import Enqueued, FanOut, Json, QueueStatus
+from fanfold.portal import Portal
+from fanfold.producer import Producer, Tasks
+from fanfold.registry import Registry
+from fanfold.telemetry import LogSubscriber, Subscriber, Telemetry
+from fanfold.worker import Worker, WorkerOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    broker: Broker
+    ledger: Ledger | None
+    producer: Producer
+
+
+class Fanfold:
+    """An application: its tasks, and where its queue and ledger are.
+
+    1. Declares tasks and the completion's handler while it is imported; nothing is opened then.
+    2. Opens queue and ledger at the first use, once, for all threads and event loops.
+    3. Enqueues events, makes workers, and answers questions, each for callers with and without an event loop.
+    4. `close`, or leaving a `with` block, lets go of everything.
+    """
+
+    def __init__(
+        self,
+        queue_url: str | None = None,
+        *,
+        dlq_url: str | None = None,
+        ledger: str | None = None,
+        region: str | None = None,
+        concurrency: int | None = None,
+        lease: float | None = None,
+        max_attempts: int | None = None,
+        grace: float | None = None,
+        entity: str = "entity_id",
+        task: str = "task_name",
+        group_by: ids.GroupBy = ids.group_per_task,
+        sqs_client: Any = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Describe an application. What isn't given comes from the environment, then from the defaults (`settings`).
+
+        Args:
+            queue_url: `sqlite:///tasks.db`, or the URL of an SQS FIFO queue.
+            dlq_url: the dead letter queue; None: the one that the queue's redrive policy names.
+            ledger: `sqlite:///…`, or `none`; None: with the embedded queue the same file, with SQS no ledger.
+            region: the queue's AWS region; None: the one that its URL names.
+            concurrency: tasks that a worker runs at once (10).
+            lease: seconds for which a received message is held, and extended (60).
+            max_attempts: executions of a task before it is set aside (5), where its declaration says nothing else.
+            grace: seconds in which a worker stops (30).
+            entity: the team's own word for `entity_id` in task parameters, log and command line.
+            task: the same for `task_name`.
+            group_by: the group strategy: `ids.group_per_task`, `ids.group_per_entity`, or a function of both names.
+            sqs_client: a boto3 SQS client to use instead of one of our own.
+            clock: where the parts get their time from.
+            rng: where jitter and new ids come from.
+        """
+        self._given: dict[str, Any] = {
+            "queue_url": queue_url,
+            "dlq_url": dlq_url,
+            "ledger": ledger,
+            "region": region,
+            "concurrency": concurrency,
+            "lease": lease,
+            "max_attempts": max_attempts,
+            "grace": grace,
+        }
+        self.words: Mapping[str, str] = {"entity_id": entity, "task_name": task}
+        self.registry = Registry(entity=entity, task=task)
+        self.telemetry = Telemetry(LogSubscriber(self.words))
+        self._group_by = group_by
+        self._sqs_client = sqs_client
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random(secrets.randbits(128))  # noqa: S311 - jitter and ids, not secrets
+        self._parts: _Parts | None = None
+        self._opening = threading.Lock()
+        self._portal = Portal()
+
+    @property
+    def settings(self) -> settings.Settings:
+        """The settings in force."""
+        return settings.resolve(self._given)
+
+    def configure(self, **overrides: Any) -> None:
+        """Override settings given in code (the command line does); only before the first use.
+
+        Raises:
+            ConfigurationError: queue and ledger are open already.
+        """
+        if self._parts is not None:
+            raise ConfigurationError("configure() came after the first use; settings are fixed once the queue is open")
+        self._given |= {name: value for name, value in overrides.items() if value is not None}
+
+    @overload
+    def task(self, name: F) -> F: ...
+    @overload
+    def task(
+        self,
+        name: str | None = None,
+        *,
+        timeout: float = ...,
+        max_attempts: int | None = ...,
+        backoff: Any = ...,
+        process: bool = ...,
+    ) -> Callable[[F], F]: ...
+    def task(self, name: Any = None, **options: Any) -> Any:
+        """Declare a task. The function asks for what it wants by parameter name.
+
+        It may take `entity_id`, `task_name`, `task_config` (a typed one is validated before the run), `metadata` and
+        `context`. An async function runs on the loop, a plain one in a thread, with `process=True` in a process, where
+        a timeout really ends it. What it returns must be JSON.
+
+        Args:
+            name: the task's name; None: the function's.
+            options: `timeout` in seconds (900; `Timeout` has named ones), `max_attempts` (the application's),
+                `backoff` (a `Backoff`), `process`.
+
+        Raises:
+            DeclarationError: an unknown parameter or option, a name twice, a value that can't work.
+        """
+        if callable(name):
+            return self.registry.add(name)
+        return lambda function: self.registry.add(function, name, **options)
+
+    @overload
+    def on_complete(self, function: F) -> F: ...
+    @overload
+    def on_complete(self, *, timeout: float = ..., max_attempts: int | None = ...) -> Callable[[F], F]: ...
+    def on_complete(self, function: Any = None, **options: Any) -> Any:
+        """Declare what runs once when all tasks of a fan-out are terminal: itself a task, retried like any other.
+
+        The function may take `fan_out` (a `FanOut` with `results` and `failures`), `entity_id`, `metadata`, `context`.
+        """
+        if function is not None:
+            return self.registry.add_fold(function)
+        return lambda function: self.registry.add_fold(function, **options)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Hand every event to `subscriber` (see `telemetry`)."""
+        self.telemetry.subscribe(subscriber)
+
+    async def enqueue_async(
+        self, entity_id: str, tasks: Tasks, *, metadata: Mapping[str, Json] | None = None, event_id: str | None = None
+    ) -> Enqueued:
+        """Fan one event out: seal its set of task names in the ledger, then send a message for each.
+
+        The same `event_id` for the same entity makes the same fan-out: enqueued again, it sends only what isn't
+        terminal, and the queue drops what it knows. Without one, each call is a new fan-out.
+
+        Args:
+            entity_id: what the work is about, 1-256 characters.
+            tasks: names, `{"name": …, "config": {…}}` dicts, or `TaskSpec`s; names are distinct.
+            metadata: JSON that all tasks share.
+            event_id: an id of the event that survives its redelivery (Kafka: topic, partition, offset).
+
+        Raises:
+            InvalidInputError: something about the arguments; nothing was recorded or sent.
+            FanOutSealedError: the event was enqueued before with other names.
+            FanOutIncompleteError: the queue didn't accept some; enqueue the event again.
+            BrokerError, LedgerError: the queue or the ledger as a whole.
+        """
+        parts = await self._open()
+        return await parts.producer.enqueue(entity_id, tasks, metadata=metadata, event_id=event_id)
+
+    def enqueue(
+        self, entity_id: str, tasks: Tasks, *, metadata: Mapping[str, Json] | None = None, event_id: str | None = None
+    ) -> Enqueued:
+        """`enqueue_async` for callers without an event loop."""
+        return self._portal.call(self.enqueue_async(entity_id, tasks, metadata=metadata, event_id=event_id))
+
+    async def status_async(self) -> QueueStatus:
+        """The queue's counts."""
+        return await (await self._open()).broker.status()
+
+    def status(self) -> QueueStatus:
+        """`status_async` for callers without an event loop."""
+        return self._portal.call(self.status_async())
+
+    async def fan_out_async(self, fan_out_id: str) -> FanOut | None:
+        """One fan-out with its tasks, or None. Raises NoLedgerError without a ledger."""
+        return await (await self._ledger()).get(fan_out_id)
+
+    def fan_out(self, fan_out_id: str) -> FanOut | None:
+        """`fan_out_async` for callers without an event loop."""
+        return self._portal.call(self.fan_out_async(fan_out_id))
+
+    async def fan_outs_async(self, *, limit: int = 50, open_only: bool = False) -> list[FanOut]:
+        """The newest fan-outs first, without their tasks. Raises NoLedgerError without a ledger."""
+        return list(await (await self._ledger()).list(limit=limit, open_only=open_only))
+
+    def fan_outs(self, *, limit: int = 50, open_only: bool = False) -> list[FanOut]:
+        """`fan_outs_async` for callers without an event loop."""
+        return self._portal.call(self.fan_outs_async(limit=limit, open_only=open_only))
+
+    async def worker(self) -> Worker:
+        """A worker for this application, not started. Queue and ledger are opened.
+
+        Raises:
+            ConfigurationError: no task is declared, or `on_complete` is and there is no ledger.
+        """
+        if not len(self.registry):
+            raise ConfigurationError("this application declares no task; decorate a function with @app.task(...)")
+        parts = await self._open()
+        if self.registry.fold is not None and parts.ledger is None:
+            raise NoLedgerError("on_complete needs a ledger, which alone knows that all tasks are done; give ledger=…")
+        now = self.settings
+        executor = Executor(
+            self.registry,
+            max_attempts=now.max_attempts,
+            concurrency=now.concurrency,
+            clock=self._clock,
+            rng=self._rng,
+            load_fan_out=parts.ledger.get if parts.ledger is not None else None,
+        )
+        return Worker(
+            parts.broker,
+            parts.ledger,
+            executor,
+            name=f"{socket.gethostname()}:{os.getpid()}:{self._rng.getrandbits(24):06x}",
+            options=WorkerOptions(concurrency=now.concurrency, lease=now.lease, grace=now.grace),
+            announce=parts.producer.announce if self.registry.fold is not None else None,
+            telemetry=self.telemetry,
+            clock=self._clock,
+            rng=self._rng,
+        )
+
+    async def close_async(self) -> None:
+        """Let go of queue and ledger. Idempotent; a later use opens them again."""
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            await parts.broker.close()
+            if parts.ledger is not None:
+                await parts.ledger.close()
+
+    def close(self) -> None:
+        """`close_async` for callers without an event loop."""
+        if self._parts is not None:
+            self._portal.call(self.close_async())
+        self._portal.close()
+
+    def __enter__(self) -> Self:
+        """Use the application in a `with` block, which closes it."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """Close the application."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Use the application in an `async with` block, which closes it."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Close the application."""
+        await self.close_async()
+        await asyncio.to_thread(self._portal.close)
+
+    async def _ledger(self) -> Ledger:
+        ledger = (await self._open()).ledger
+        if ledger is None:
+            raise NoLedgerError("this application has no ledger, so nobody knows its fan-outs; give ledger=…")
+        return ledger
+
+    async def _open(self) -> _Parts:
+        if self._parts is None:
+            # The lock is a thread's: sync callers come in through the portal's loop, workers through their own.
+            await asyncio.to_thread(self._opening.acquire)
+            try:
+                if self._parts is None:
+                    self._parts = await self._connect()
+            finally:
+                self._opening.release()
+        return self._parts
+
+    async def _connect(self) -> _Parts:
+        broker, ledger = wiring.connect(
+            self.settings, sqs_client=self._sqs_client, clock=self._clock, rng=self._rng, telemetry=self.telemetry
+        )
+        await broker.open()
+        try:
+            if ledger is not None:
+                await ledger.start()
+        except BaseException:
+            await broker.close()
+            raise
+        producer = Producer(
+            broker,
+            ledger,
+            registry=self.registry,
+            telemetry=self.telemetry,
+            clock=self._clock,
+            rng=self._rng,
+            group_by=self._group_by,
+        )
+        return _Parts(broker=broker, ledger=ledger, producer=producer)
