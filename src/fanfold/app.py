@@ -8,7 +8,8 @@ import random
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -96,7 +97,7 @@ class Fanfold:
         self.telemetry = Telemetry(LogSubscriber(self.words))
         self._group_by = group_by
         self._sqs_client = sqs_client
-        self._clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
         self._rng = rng or random.Random(secrets.randbits(128))  # noqa: S311 - jitter and ids, not secrets
         self._parts: _Parts | None = None
         self._opening = threading.Lock()
@@ -116,6 +117,18 @@ class Fanfold:
         if self._parts is not None:
             raise ConfigurationError("configure() came after the first use; settings are fixed once the queue is open")
         self._given |= {name: value for name, value in overrides.items() if value is not None}
+
+    @contextmanager
+    def replaced(self, *, clock: Clock, **given: Any) -> Iterator[None]:
+        """Run on other settings and another clock for the length of a `with` block: for tests (see `testing`)."""
+        self.close()
+        before = self._given, self.clock
+        self._given, self.clock = self._given | given, clock
+        try:
+            yield
+        finally:
+            self.close()
+            self._given, self.clock = before
 
     @overload
     def task(self, name: F) -> F: ...
@@ -234,7 +247,7 @@ class Fanfold:
             self.registry,
             max_attempts=now.max_attempts,
             concurrency=now.concurrency,
-            clock=self._clock,
+            clock=self.clock,
             rng=self._rng,
             load_fan_out=parts.ledger.get if parts.ledger is not None else None,
         )
@@ -246,7 +259,7 @@ class Fanfold:
             options=WorkerOptions(concurrency=now.concurrency, lease=now.lease, grace=now.grace),
             announce=parts.producer.announce if self.registry.fold is not None else None,
             telemetry=self.telemetry,
-            clock=self._clock,
+            clock=self.clock,
             rng=self._rng,
         )
 
@@ -302,7 +315,7 @@ class Fanfold:
 
     async def _connect(self) -> _Parts:
         broker, ledger = wiring.connect(
-            self.settings, sqs_client=self._sqs_client, clock=self._clock, rng=self._rng, telemetry=self.telemetry
+            self.settings, sqs_client=self._sqs_client, clock=self.clock, rng=self._rng, telemetry=self.telemetry
         )
         await broker.open()
         try:
@@ -316,7 +329,7 @@ class Fanfold:
             ledger,
             registry=self.registry,
             telemetry=self.telemetry,
-            clock=self._clock,
+            clock=self.clock,
             rng=self._rng,
             group_by=self._group_by,
         )

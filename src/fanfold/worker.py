@@ -101,11 +101,18 @@ class Worker(Service):
         self._lanes: set[asyncio.Task[None]] = set()
         self._running = 0
         self._draining = False
+        self.overdue = 0
+        """Threads that outlived their task's timeout or cancellation and still run."""
 
     @property
     def last_receive_at(self) -> float | None:
         """When a receive last succeeded, in seconds since the epoch; None before the first."""
         return self._intake.last_receive_at
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that was received is still to be run or settled."""
+        return not self._lanes
 
     async def _start(self) -> None:
         self._telemetry.emit("worker.started", worker=self.name, concurrency=self._slots.size, queue=self._broker.url)
@@ -187,8 +194,13 @@ class Worker(Service):
         if not leftovers:
             self._slots.give_back()
         for leftover in leftovers:
+            self.overdue += 1
             self._telemetry.emit("task.overdue", worker=self.name)
-            leftover.add_done_callback(lambda _: self._slots.give_back())
+            leftover.add_done_callback(self._leftover_ended)
+
+    def _leftover_ended(self, _: asyncio.Future[object]) -> None:
+        self.overdue -= 1
+        self._slots.give_back()
 
     async def _decide(self, delivery: Delivery, leftovers: list[asyncio.Future[object]]) -> Settlement:
         try:
