@@ -8,11 +8,9 @@ import logging
 import multiprocessing
 import os
 import random
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from fanfold import codec, limits
@@ -20,7 +18,7 @@ from fanfold.clock import Clock
 from fanfold.context import Allowance, Context
 from fanfold.errors import InvalidInputError
 from fanfold.model import Failure, FanOut, Task
-from fanfold.outcome import Completed, Outcome, Reject, Retry
+from fanfold.outcome import Completed, Outcome, Reject, Retry, decide, failure_of
 from fanfold.registry import Definition, Registry, Runs
 from fanfold.retry import Backoff
 
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_TASK_DELAY: Final = 30.0
 """Seconds until an unknown task is tried again: a rolling deploy's next worker may know it."""
-
-_TRACEBACK_CHARACTERS: Final = 8_000
 
 Leftover = Callable[["asyncio.Future[Any]"], None]
 LoadFanOut = Callable[[str], Awaitable[FanOut | None]]
@@ -105,7 +101,7 @@ class Executor:
         except (Retry, Reject) as outcome:
             return outcome
         except InvalidInputError as error:  # what doesn't fit today won't tomorrow
-            return Reject(_failure(error))
+            return Reject(failure_of(error, __file__))
         except _TimedOutError:
             message = f"no result within {allowance.deadline - started:g} s"
             return Retry(Failure(type="Timeout", message=message))
@@ -113,9 +109,9 @@ class Executor:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
                 raise
-            return Retry(_failure(error))  # the task's own doing, not ours
+            return Retry(failure_of(error, __file__))  # the task's own doing, not ours
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a worker never dies of a task
-            return Retry(_failure(error))
+            return Retry(failure_of(error, __file__))
         finally:
             allowance.cancelled = True
 
@@ -214,25 +210,16 @@ class Executor:
         return limit
 
 
-def decide(outcome: Outcome, attempt: int, max_attempts: int, backoff: Backoff, rng: random.Random) -> Outcome:
-    """The outcome as it is applied: spent attempts end in a rejection, and a retry always has a delay in seconds."""
-    if not isinstance(outcome, Retry):
-        return outcome
-    if attempt >= max_attempts:
-        return Reject(outcome.failure)
-    delay = outcome.delay if outcome.delay is not None else backoff.delay(attempt, rng)
-    return Retry(outcome.failure, delay=min(delay, limits.MAX_VISIBILITY))
-
-
 class _TimedOutError(Exception):
     """The run's own timeout, as apart from a TimeoutError that the task raised."""
 
 
 class _Raised:
-    """What a thread's function raised, carried as a value: a future can't hold StopIteration or SystemExit."""
+    """What a thread's function raised, carried as a value: a future can't hold StopIteration, and must not SystemExit."""
 
     def __init__(self, error: BaseException) -> None:
-        self.error = error if not isinstance(error, StopIteration) else RuntimeError(f"task raised {error!r}")
+        plain = isinstance(error, Exception | SystemExit) and not isinstance(error, StopIteration)
+        self.error = error if plain else RuntimeError(f"the task raised {error!r}")
 
 
 def _contained(call: Callable[[], Any]) -> Any:
@@ -258,16 +245,3 @@ def _completed(definition: Definition, result: Any) -> Outcome:
             "are kept. Put it in a store and return its address."
         )
     return Completed(result, encoded)
-
-
-def _failure(error: BaseException) -> Failure:
-    text = "".join(traceback.format_exception(type(error), error, _own_frames(error)))
-    return Failure(type=type(error).__name__, message=str(error), traceback=text[-_TRACEBACK_CHARACTERS:])
-
-
-def _own_frames(error: BaseException) -> TracebackType | None:
-    """The traceback from the task's own first frame on: those of this module say nothing to its author."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_next is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    return frames

@@ -6,9 +6,17 @@ The executor decides one of these and touches nothing; the worker applies it. A 
 
 from __future__ import annotations
 
+import random
+import traceback
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
 
+from fanfold import limits
 from fanfold.model import Failure, Json
+from fanfold.retry import Backoff
+
+_TRACEBACK_CHARACTERS: Final = 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +48,29 @@ class Reject(_Signal):
 
 
 Outcome = Completed | Retry | Reject
+
+
+def decide(outcome: Outcome, attempt: int, max_attempts: int, backoff: Backoff, rng: random.Random) -> Outcome:
+    """The outcome as it is applied: spent attempts end in a rejection, and a retry always has a delay in seconds."""
+    if not isinstance(outcome, Retry):
+        return outcome
+    if attempt >= max_attempts:
+        return Reject(outcome.failure)
+    delay = outcome.delay if outcome.delay is not None else backoff.delay(attempt, rng)
+    return Retry(outcome.failure, delay=min(delay, limits.MAX_VISIBILITY))
+
+
+def failure_of(error: BaseException, runner: str) -> Failure:
+    """An exception as a value, with its traceback from the first frame on that isn't in the file `runner`.
+
+    The runner's own frames say nothing to the task's author. What remains is cut to its last 8,000 characters.
+    """
+    text = "".join(traceback.format_exception(type(error), error, _own_frames(error, runner)))
+    return Failure(type=type(error).__name__, message=str(error), traceback=text[-_TRACEBACK_CHARACTERS:])
+
+
+def _own_frames(error: BaseException, runner: str) -> TracebackType | None:
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None and frames.tb_frame.f_code.co_filename == runner:
+        frames = frames.tb_next
+    return frames

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from fanfold.app import Fanfold
 from fanfold.service import Deadline
@@ -45,7 +46,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
-        self.on_second = lambda: None
+        self.on_second: Callable[[], None] = lambda: None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received)

@@ -65,8 +65,12 @@ class Broker(Protocol):
     async def dead_letter(self, burials: Sequence[Burial]) -> list[EntryError | None]:
         """Copy each message to the dead letter queue with its reason, then delete it; never delete without the copy."""
 
-    async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """Look at up to `limit` messages of the dead letter queue. Nothing is taken away."""
+    async def dead_letters(self, limit: int, *, hold: float = 0.0) -> list[DeadLetter]:
+        """Look at up to `limit` messages of the dead letter queue. Nothing is taken away.
+
+        With `hold` they stay invisible to others for so many seconds, and their receipt handles are good for as long;
+        otherwise they are given back at once.
+        """
 
     async def status(self) -> QueueStatus:
         """Count the queue's messages (approximate on Amazon SQS, exact on the embedded engine)."""
