@@ -209,7 +209,7 @@ class Fanfold:
 
     async def status_async(self) -> QueueStatus:
         """The queue's counts."""
-        return await (await self._open()).broker.status()
+        return await (await self.broker()).status()
 
     def status(self) -> QueueStatus:
         """`status_async` for callers without an event loop."""
@@ -230,6 +230,10 @@ class Fanfold:
     def fan_outs(self, *, limit: int = 50, open_only: bool = False) -> list[FanOut]:
         """`fan_outs_async` for callers without an event loop."""
         return self._portal.call(self.fan_outs_async(limit=limit, open_only=open_only))
+
+    async def broker(self) -> Broker:
+        """The queue, opened."""
+        return (await self._open()).broker
 
     async def worker(self) -> Worker:
         """A worker for this application, not started. Queue and ledger are opened.

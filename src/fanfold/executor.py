@@ -215,7 +215,7 @@ class _TimedOutError(Exception):
 
 
 class _Raised:
-    """What a thread's function raised, carried as a value: a future can't hold StopIteration, and must not SystemExit."""
+    """What a thread's function raised, carried as a value: a future can't hold StopIteration."""
 
     def __init__(self, error: BaseException) -> None:
         plain = isinstance(error, Exception | SystemExit) and not isinstance(error, StopIteration)

@@ -129,8 +129,10 @@ class Worker(Service):
         if not await deadline.wait(self._lanes, reserve=reserve):
             for lane in self._lanes:
                 lane.cancel()
-            await deadline.wait(self._lanes)
-        if not await deadline.wait([asyncio.ensure_future(self._settler.drain())]):
+            await asyncio.wait(self._lanes, timeout=_LONGEST_RESERVE)  # giving back is quick, and worth it even now
+        settled = asyncio.ensure_future(self._settler.drain())
+        await asyncio.wait([settled], timeout=max(deadline.remaining, _LONGEST_RESERVE))
+        if not settled.done():
             self._settler.cancel()
         await self._leases.stop()
         self._executor.close()

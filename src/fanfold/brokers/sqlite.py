@@ -90,12 +90,18 @@ class SqliteBroker:
 
     async def receive(self, limit: int, *, wait: float, lease: float) -> list[Delivery]:
         """Receive, waiting as a long poll does."""
+        ended = self._polls_ended  # before the first look: an end that comes during it must not be missed
         with self._doorbell.listen() as bell:
-            bell.clear()
             deliveries = await self._receive_now(limit, lease)
             if deliveries or wait <= 0:
                 return deliveries
-            return await self._receive_later(bell, limit, wait=wait, lease=lease)
+            over = asyncio.ensure_future(self._clock.sleep(wait))
+            try:
+                while not deliveries and not over.done() and ended == self._polls_ended:
+                    deliveries = await self._receive_when_ready(bell, over, limit, lease)
+            finally:
+                over.cancel()
+            return deliveries
 
     def end_polls(self) -> None:
         """Answer waiting receives now."""
@@ -129,6 +135,11 @@ class SqliteBroker:
         now = self._now()
         return await self._read(lambda c: store.status(c, self._queue, now))
 
+    async def ready_in(self) -> float | None:
+        """Seconds until a message can next be received (0 or less: now); None for an empty queue."""
+        ready_at = await self._read(lambda c: store.next_ready(c, self._queue))
+        return None if ready_at is None else (ready_at - self._now()) / 1000
+
     def _prepare(self) -> None:
         self._database.open()
         self._database.migrate("engine", store.SCHEMA)
@@ -151,25 +162,15 @@ class SqliteBroker:
         )
         return await self._write(lambda c: store.receive(c, request, self._new_receipt))
 
-    async def _receive_later(self, bell: Bell, limit: int, *, wait: float, lease: float) -> list[Delivery]:
-        ended = self._polls_ended
-        over = asyncio.ensure_future(self._clock.sleep(wait))
-        try:
-            while not over.done() and ended == self._polls_ended:
-                ready_in = await self._ready_in()
-                if ready_in is not None and ready_in <= 0:
-                    if deliveries := await self._receive_now(limit, lease):
-                        return deliveries
-                else:
-                    await self._wake(bell, over, ready_in)
-                bell.clear()
-            return []
-        finally:
-            over.cancel()
-
-    async def _ready_in(self) -> float | None:
-        ready_at = await self._read(lambda c: store.next_ready(c, self._queue))
-        return None if ready_at is None else (ready_at - self._now()) / 1000
+    async def _receive_when_ready(
+        self, bell: Bell, over: asyncio.Future[None], limit: int, lease: float
+    ) -> list[Delivery]:
+        bell.clear()
+        ready_in = await self.ready_in()
+        if ready_in is not None and ready_in <= 0:
+            return await self._receive_now(limit, lease)
+        await self._wake(bell, over, ready_in)
+        return []
 
     async def _wake(self, bell: Bell, over: asyncio.Future[None], ready_in: float | None) -> None:
         waits: list[asyncio.Future[None]] = [asyncio.ensure_future(bell.wait())]
