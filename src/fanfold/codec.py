@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from fanfold import ids, limits
 from fanfold.errors import InvalidInputError, MalformedMessageError
 from fanfold.model import Json, Message, Task
+
+# Bounded, since a number that a ledger can't hold would fail the whole batch of claims that it is in.
+_Generation = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +26,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     retry_count: int = 0
     total_tasks: int = 1
     fan_out_id: str | None = None
-    generation: int = 0
+    generation: _Generation = 0
 
 
 _decode: Final = msgspec.json.Decoder(_Body).decode
@@ -98,7 +101,7 @@ def to_json(value: Json, *, what: str) -> str:
         text = raw.decode()
         if b"null" in raw:
             # msgspec writes NaN and infinities as null; a value must come out as it went in.
-            _refuse_nonfinite(value, what)
+            _refuse_nonfinite(msgspec.to_builtins(value), what)
     except InvalidInputError:
         raise
     except (TypeError, ValueError, OverflowError, RecursionError, UnicodeError) as error:

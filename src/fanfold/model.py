@@ -120,11 +120,19 @@ class QueueStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An error as values: exception type, message, and the traceback trimmed to the task's own frames."""
+    """An error as values: exception type, message, and the traceback trimmed to the task's own frames.
+
+    Lone surrogates (names of files that aren't UTF-8) become escapes, so that every failure can be stored.
+    """
 
     type: str
     message: str
     traceback: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("type", "message", "traceback"):
+            storable = getattr(self, name).encode("utf-8", "backslashreplace").decode()
+            object.__setattr__(self, name, storable)
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type

@@ -29,7 +29,7 @@ class Completed:
 
 class _Signal(Exception):  # noqa: N818 - users raise these as words, `raise Retry(...)`
     def __init__(self, error: str | Failure = "") -> None:
-        self.failure = error if isinstance(error, Failure) else Failure(type=type(self).__name__, message=error)
+        self.failure = error if isinstance(error, Failure) else Failure(type=type(self).__name__, message=str(error))
         super().__init__(self.failure.message)
 
 
@@ -37,7 +37,7 @@ class Retry(_Signal):
     """Run the task again after `delay` seconds (None: the task's backoff), until its attempts are spent."""
 
     def __init__(self, error: str | Failure = "", *, delay: float | None = None) -> None:
-        if delay is not None and delay < 0:
+        if delay is not None and not delay >= 0:  # NaN too
             raise ValueError(f"Retry(delay={delay}): a delay is at least 0 seconds")
         super().__init__(error)
         self.delay = delay
@@ -66,7 +66,14 @@ def failure_of(error: BaseException, runner: str) -> Failure:
     The runner's own frames say nothing to the task's author. What remains is cut to its last 8,000 characters.
     """
     text = "".join(traceback.format_exception(type(error), error, _own_frames(error, runner)))
-    return Failure(type=type(error).__name__, message=str(error), traceback=text[-_TRACEBACK_CHARACTERS:])
+    return Failure(type=type(error).__name__, message=_text_of(error), traceback=text[-_TRACEBACK_CHARACTERS:])
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failed:  # noqa: BLE001 - a user's exception class can do anything
+        return f"its text can't be had: {type(failed).__name__}"
 
 
 def _own_frames(error: BaseException, runner: str) -> TracebackType | None:

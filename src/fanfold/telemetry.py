@@ -78,4 +78,5 @@ class LogSubscriber:
 
 def _plain(value: Any) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return repr(text) if " " in text or not text else text
+    # A field is one word in one line, whatever is in it: a log can't be made to say what didn't happen.
+    return text if text.isprintable() and text and " " not in text else repr(text)
