@@ -79,7 +79,7 @@ class TaskQueueHandler:
         Raises:
             ValueError: SQS_TASK_QUEUE_URL isn't set.
         """
-        from fanfold.brokers.sqs import make_client  # noqa: PLC0415 - boto3 is imported only where it is used
+        from fanfold.brokers.boto import make_client  # noqa: PLC0415 - boto3 is imported only where it is used
 
         queue_url = environ.get("SQS_TASK_QUEUE_URL")
         if not queue_url:

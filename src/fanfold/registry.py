@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import keyword
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from fanfold import limits
-from fanfold.errors import DeclarationError, InvalidInputError, UnknownTaskError
+from fanfold.errors import ConfigurationError, DeclarationError, InvalidInputError, UnknownTaskError
 from fanfold.model import FOLD_NAME, Json
 from fanfold.retry import Backoff
 
@@ -65,10 +66,14 @@ class Definition:
 
 
 class Registry:
-    """The declared tasks by name, and the fold's handler. Filled while the application is imported, then only read."""
+    """The declared tasks by name, and the fold's handler. Filled while the application is imported, then only read.
+
+    `entity` and `task` are the team's own words for `entity_id` and `task_name`; a ConfigurationError is raised where
+    one can't be a parameter's name or is another's.
+    """
 
     def __init__(self, *, entity: str = "entity_id", task: str = "task_name") -> None:
-        self._words = {"entity_id": entity, "task_name": task}
+        self._words = _checked_words(entity, task)
         self._tasks: dict[str, Definition] = {}
         self.fold: Definition | None = None
 
@@ -117,6 +122,8 @@ class Registry:
         """
         if self.fold is not None:
             raise DeclarationError("on_complete is declared twice; call the second function from the first")
+        if "process" in options:
+            raise DeclarationError("on_complete has no option 'process': it runs on the loop, a plain one in a thread")
         self.fold = self._define(FOLD_NAME, function, FOLD_PARAMETERS, process=False, **options)
         return function
 
@@ -169,6 +176,16 @@ def check_text(what: str, value: object) -> str:
     return value
 
 
+def _checked_words(entity: str, task: str) -> dict[str, str]:
+    words = {"entity_id": entity, "task_name": task}
+    for meaning, word in words.items():
+        if not word.isidentifier() or keyword.iskeyword(word):
+            raise ConfigurationError(f"{word!r} can't stand for {meaning}: a word is the name of a parameter")
+        if word in {*TASK_PARAMETERS, *FOLD_PARAMETERS} - {meaning} or entity == task:
+            raise ConfigurationError(f"{word!r} can't stand for {meaning}: it means something else already")
+    return words
+
+
 def _check_name(name: str) -> None:
     try:
         check_text("task name", name)
@@ -179,7 +196,7 @@ def _check_name(name: str) -> None:
 
 
 def _where(name: str, function: Callable[..., Any], parameters: Mapping[str, str], *, process: bool) -> Runs:
-    asynchronous = inspect.iscoroutinefunction(function)
+    asynchronous = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
     if not process:
         return Runs.ON_LOOP if asynchronous else Runs.IN_THREAD
     if asynchronous:
@@ -199,7 +216,7 @@ def _config_type(name: str, function: Callable[..., Any], parameters: Mapping[st
         return None
     try:
         wanted = typing.get_type_hints(function).get(asked, Any)
-    except NameError as error:
+    except (NameError, TypeError) as error:
         raise DeclarationError(f"task {name!r}: its annotations can't be read: {error}") from error
     origin = typing.get_origin(wanted) or wanted
     if wanted is Any or (origin in (dict, Mapping) and not typing.get_args(wanted)):
@@ -224,11 +241,13 @@ def _checked(
         raise DeclarationError(
             f"task {name!r}: unknown option {min(unknown)!r}; there are timeout, max_attempts, backoff and process"
         )
-    if not 0 < timeout <= limits.MAX_VISIBILITY:
+    if not (isinstance(timeout, int | float) and 0 < timeout <= limits.MAX_VISIBILITY):
         raise DeclarationError(
             f"task {name!r}: timeout={timeout!r} s; it must be above 0 and at most {limits.MAX_VISIBILITY:,} "
             "(12 hours, the longest that SQS lets a message be held)"
         )
-    if max_attempts is not None and max_attempts < 1:
-        raise DeclarationError(f"task {name!r}: max_attempts={max_attempts}; it must be at least 1")
+    if max_attempts is not None and not (isinstance(max_attempts, int) and max_attempts >= 1):
+        raise DeclarationError(f"task {name!r}: max_attempts={max_attempts!r}; it must be a whole number, at least 1")
+    if backoff is not None and not isinstance(backoff, Backoff):
+        raise DeclarationError(f"task {name!r}: backoff={backoff!r}; it must be a Backoff(base=…, factor=…, cap=…)")
     return {"timeout": float(timeout), "max_attempts": max_attempts, "backoff": backoff or Backoff()}

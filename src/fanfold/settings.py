@@ -6,6 +6,7 @@ variable of the same meaning, the default.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -72,11 +73,18 @@ def _from(environ: Mapping[str, str], name: str) -> Any:
     return None
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
 _TYPES: Final[Mapping[str, Callable[[str], Any]]] = {
     "concurrency": int,
     "max_attempts": int,
-    "lease": float,
-    "grace": float,
+    "lease": _seconds,
+    "grace": _seconds,
 }
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from fanfold import codec, limits
 from fanfold.brokers.protocol import Burial
 from fanfold.errors import MalformedMessageError
-from fanfold.model import DeadLetter, EntryError, Message, Task
+from fanfold.model import DeadLetter, Delivery, EntryError, Message, Task
 
 REASON: Final = "fanfold_reason"
 ERROR_TYPE: Final = "fanfold_error_type"
@@ -55,6 +55,17 @@ def letter_of(letter: DeadLetter, attributes: Mapping[str, str]) -> DeadLetter:
         error_type=attributes.get(ERROR_TYPE, ""),
         task=_task(letter.body),
     )
+
+
+def letter_of_delivery(delivery: Delivery) -> DeadLetter:
+    """A dead letter that was received."""
+    letter = DeadLetter(
+        message_id=delivery.message_id,
+        receipt_handle=delivery.receipt_handle,
+        body=delivery.body,
+        receive_count=delivery.receive_count,
+    )
+    return letter_of(letter, delivery.attributes)
 
 
 def refusal(message: Message) -> EntryError | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from fanfold import limits
-from fanfold.brokers.burial import burial_copy, letter_of, refusal
+from fanfold.brokers.burial import burial_copy, letter_of, letter_of_delivery, refusal
 from fanfold.brokers.protocol import Burial
 from fanfold.clock import Clock, SystemClock
 from fanfold.database import Database, Operation, T
@@ -125,8 +125,10 @@ class SqliteBroker:
         copies = [(b.delivery.receipt_handle, burial_copy(b), self._new_id()) for b in burials]
         return await self._change(lambda c: store.bury(c, self._queue, copies, now))
 
-    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+    async def dead_letters(self, limit: int, *, hold: float = 0.0) -> list[DeadLetter]:
         """Look at the dead letter queue."""
+        if hold:
+            return await self._held_letters(limit, hold)
         peeked = await self._read(lambda c: store.peek(c, self._dead_letter_queue, limit))
         return [letter_of(letter, attributes) for letter, attributes in peeked]
 
@@ -139,6 +141,11 @@ class SqliteBroker:
         """Seconds until a message can next be received (0 or less: now); None for an empty queue."""
         ready_at = await self._read(lambda c: store.next_ready(c, self._queue))
         return None if ready_at is None else (ready_at - self._now()) / 1000
+
+    async def _held_letters(self, limit: int, hold: float) -> list[DeadLetter]:
+        request = store.Receive(queue=self._dead_letter_queue, limit=limit, lease=_milliseconds(hold), now=self._now())
+        received = await self._write(lambda c: store.receive(c, request, self._new_receipt))
+        return [letter_of_delivery(delivery) for delivery in received]
 
     def _prepare(self) -> None:
         self._database.open()

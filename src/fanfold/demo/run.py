@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from fanfold.demo.distribution import Distribution, installed
+from fanfold.demo.fields import FIELDS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from fanfold.app import Fanfold
-from fanfold.demo.distribution import Distribution, installed
-from fanfold.demo.fields import FIELDS
 from fanfold.errors import FanfoldError
 from fanfold.model import Enqueued, FanOut, TaskState
 

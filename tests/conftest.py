@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import itertools
+import json
+
+import boto3
+import pytest
+
+from servers import moto_server
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def sqs_endpoint():
+    with moto_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def sqs_client(sqs_endpoint, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    client = boto3.client("sqs", endpoint_url=sqs_endpoint)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def sqs_queue(sqs_client):
+    """A fresh FIFO queue with its dead letter queue on moto's server: both URLs."""
+    name = f"tasks{next(_NUMBERS)}"
+    dlq = sqs_client.create_queue(QueueName=f"{name}-dlq.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+    arn = sqs_client.get_queue_attributes(QueueUrl=dlq, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 10})
+    attributes = {"FifoQueue": "true", "RedrivePolicy": policy}
+    url = sqs_client.create_queue(QueueName=f"{name}.fifo", Attributes=attributes)["QueueUrl"]
+    yield url, dlq
+    sqs_client.delete_queue(QueueUrl=url)
+    sqs_client.delete_queue(QueueUrl=dlq)
