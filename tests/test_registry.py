@@ -171,7 +171,7 @@ def test_a_name_is_declared_once(registry):
 
 @pytest.mark.parametrize("name", [FOLD_NAME, "fanfold.mine"])
 def test_our_own_names_are_reserved(registry, name):
-    with pytest.raises(DeclarationError, match="'fanfold.' are reserved"):
+    with pytest.raises(DeclarationError, match=r"'fanfold.' are reserved"):
         registry.add(plain, name)
 
 

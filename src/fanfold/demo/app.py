@@ -9,9 +9,8 @@ import json
 import os
 from pathlib import Path
 
-from fanfold.demo.fields import FIELDS
-
 from fanfold import Fanfold, FanOut
+from fanfold.demo.fields import FIELDS
 
 app = Fanfold(entity="distribution", task="field", concurrency=8, lease=30, grace=20)
 

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from fanfold.demo.distribution import Distribution, installed
-from fanfold.demo.fields import FIELDS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from fanfold.app import Fanfold
+from fanfold.demo.distribution import Installed, installed
+from fanfold.demo.fields import FIELDS
 from fanfold.errors import FanfoldError
-from fanfold.model import Enqueued, FanOut, TaskState
+from fanfold.model import Enqueued, FanOut, TaskSpec, TaskState
 
 _LOOK: Final = 0.1
 """Seconds between two looks at the ledger while a person watches the bars."""
@@ -91,7 +91,7 @@ def run(app: Fanfold, place: Place, *, documents: int | None, workers: int, cons
     Raises:
         FanfoldError: queue or ledger failed, or a worker ended before its work did.
     """
-    found = sorted(installed(), key=lambda distribution: distribution.entity_id)[:documents]
+    found = installed()[:documents]
     return asyncio.run(_run(app, place, found, workers, console))
 
 
@@ -108,7 +108,7 @@ def write_results(report: Report, target: Path) -> None:
 
 
 async def _run(
-    app: Fanfold, place: Place, distributions: Sequence[Distribution], workers: int, console: Console
+    app: Fanfold, place: Place, distributions: Sequence[Installed], workers: int, console: Console
 ) -> Report:
     report = Report()
     async with app:
@@ -120,17 +120,16 @@ async def _run(
     return report
 
 
-async def _enqueue(app: Fanfold, distributions: Sequence[Distribution], bars: Bars) -> list[Enqueued]:
+async def _enqueue(app: Fanfold, distributions: Sequence[Installed], bars: Bars) -> list[Enqueued]:
     row = bars.add_task("events enqueued", total=len(distributions))
     done = []
     for distribution in distributions:
-        tasks = [{"name": f.name, "config": {"distribution": distribution.name}} for f in FIELDS]
+        tasks = [TaskSpec(f.name, distribution.task_config) for f in FIELDS]
         done.append(
             await app.enqueue_async(
                 distribution.entity_id,
                 tasks,
-                metadata={"version": distribution.version},
-                event_id=f"installed:{distribution.name}:{distribution.version}",
+                event_id=f"installed:{distribution.key}:{distribution.version}",
             )
         )
         bars.advance(row)
