@@ -61,6 +61,9 @@ class Batcher(Generic[T, R]):
 
     def cancel(self) -> None:
         """Give up what is under way or waits; its callers are cancelled."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for task in self._under_way:
             task.cancel()
         for _, answer in self._waiting:
@@ -70,6 +73,9 @@ class Batcher(Generic[T, R]):
     async def _send(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
         try:
             answers = await self._flush([item for item, _ in batch])
+            answered = list(
+                zip(batch, answers, strict=True)
+            )  # in here: an answer too few must not leave anyone waiting
         except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()
@@ -79,6 +85,6 @@ class Batcher(Generic[T, R]):
                 if not future.done():
                     future.set_exception(error)
         else:
-            for (_, future), answer in zip(batch, answers, strict=True):
+            for (_, future), answer in answered:
                 if not future.done():
                     future.set_result(answer)

@@ -28,6 +28,18 @@ _Job = tuple[Operation[Any], "Future[Any]"]
 _GROUP: Final = 256
 """Operations in one transaction at most: bounds how long others wait for the write lock."""
 _BUSY_SECONDS: Final = 30.0
+_FILE_FAILED: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
 
 _CREATE_VERSIONS: Final = (
     "CREATE TABLE IF NOT EXISTS fanfold_schema (part TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID"
@@ -64,9 +76,7 @@ class Database:
         """
         with self._guard:
             if not self._users:
-                self._prepare()
-                self._writer.start()
-                self._reader.start()
+                self._start()
             self._users += 1
 
     def close(self) -> None:
@@ -74,9 +84,7 @@ class Database:
         with self._guard:
             self._users -= 1
             if not self._users:
-                self._writer.stop()
-                self._reader.stop()
-                self._turns.close()
+                self._stop()
 
     def write(self, operation: Operation[T]) -> Future[T]:
         """Run `operation` in a write transaction. The future holds its result once that is committed."""
@@ -107,6 +115,20 @@ class Database:
         executor.submit(operation, future)
         return future
 
+    def _start(self) -> None:
+        try:
+            self._prepare()
+            self._writer.start()
+            self._reader.start()
+        except BaseException:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        self._writer.stop()
+        self._reader.stop()
+        self._turns.close()
+
     def _prepare(self) -> None:
         if not self.path.parent.is_dir():
             raise StorageError(f"{self.path}: the folder {self.path.parent} doesn't exist; create it first")
@@ -135,26 +157,27 @@ class Database:
         return connection
 
     def _write_group(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
-        with self._turns:
-            try:
-                results = _transact(connection, [operation for operation, _ in jobs])
-            except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
-                if len(jobs) == 1 or _concerns_all(error):
-                    for _, future in jobs:
-                        future.set_exception(self._named(error))
-                    return
-                results = None
-        if results is None:
-            for job in jobs:
-                self._write_group(connection, [job])
+        try:
+            with self._turns:
+                results = _transact(connection, "BEGIN IMMEDIATE", [operation for operation, _ in jobs])
+        except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
+            self._write_failed(connection, jobs, error)
             return
         for (_, future), result in zip(jobs, results, strict=True):
             future.set_result(result)
 
+    def _write_failed(self, connection: sqlite3.Connection, jobs: Sequence[_Job], error: Exception) -> None:
+        if len(jobs) == 1 or _concerns_all(error):
+            for _, future in jobs:
+                future.set_exception(self._named(error))
+            return
+        for job in jobs:
+            self._write_group(connection, [job])
+
     def _read_group(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
         for operation, future in jobs:
             try:
-                future.set_result(operation(connection))
+                future.set_result(_transact(connection, "BEGIN", [operation])[0])
             except Exception as error:  # noqa: BLE001 - as above
                 future.set_exception(self._named(error))
 
@@ -197,22 +220,27 @@ class _Executor:
         self._handle = handle
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._guard = threading.Lock()
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, args=(self._connect(),), name=self._name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        if self._thread is not None:
+        with self._guard:
+            thread, self._thread = self._thread, None
+            if thread is None:
+                return
             self._jobs.put(None)
-            self._thread.join()
-            self._thread = None
+        thread.join()
 
     def submit(self, operation: Operation[Any], future: Future[Any]) -> None:
-        if self._thread is None:
-            future.set_exception(StorageError(f"{self._name}: the file was closed; open the app again before using it"))
-        else:
-            self._jobs.put((operation, future))
+        # Under the guard nothing gets behind the end mark, where nobody would ever answer it.
+        with self._guard:
+            if self._thread is not None:
+                self._jobs.put((operation, future))
+                return
+        future.set_exception(StorageError(f"{self._name}: the file was closed; open the app again before using it"))
 
     def _run(self, connection: sqlite3.Connection) -> None:
         try:
@@ -259,11 +287,12 @@ def storage_error(error: sqlite3.Error, path: Path) -> StorageError:
 
 def _concerns_all(error: Exception) -> bool:
     """Whether the file failed (locked, full, damaged) and not one operation: the others would fare no better."""
-    return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return isinstance(error, sqlite3.DatabaseError) and code in _FILE_FAILED
 
 
-def _transact(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]) -> list[Any]:
-    connection.execute("BEGIN IMMEDIATE")
+def _transact(connection: sqlite3.Connection, begin: str, operations: Sequence[Operation[Any]]) -> list[Any]:
+    connection.execute(begin)
     try:
         results = [operation(connection) for operation in operations]
         connection.execute("COMMIT")

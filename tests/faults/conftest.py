@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import random
@@ -113,6 +114,7 @@ def rng():
 
 def _run(environ, function, *arguments):
     os.environ.update(environ)
+    logging.disable()
     function(*arguments)
 
 

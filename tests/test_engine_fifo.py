@@ -1,0 +1,408 @@
+"""What SQS does with a FIFO queue, rule by rule."""
+
+from __future__ import annotations
+
+import pytest
+from engine_model import Fifo, bodies
+
+from fanfold.engine import fifo as operations
+from fanfold.engine import queues
+
+
+@pytest.fixture
+def fifo():
+    queue = Fifo()
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def impatient():
+    """A queue that moves a message away when it was received twice."""
+    queue = Fifo(max_receive_count=2)
+    yield queue
+    queue.close()
+
+
+class TestOrder:
+    def test_a_group_comes_in_the_order_in_which_it_was_sent(self, fifo):
+        for body in ("a1", "a2", "a3"):
+            fifo.send(body, "a")
+        assert bodies(fifo.receive()) == ["a1", "a2", "a3"]
+
+    def test_a_receive_takes_as_many_as_it_can_from_one_group_before_the_next(self, fifo):
+        for body in ("a1", "b1", "a2", "b2", "a3"):
+            fifo.send(body, body[0])
+        assert bodies(fifo.receive(4)) == ["a1", "a2", "a3", "b1"]
+
+    def test_a_group_is_locked_while_a_message_of_it_is_in_flight(self, fifo):
+        fifo.send("a1", "a")
+        fifo.send("a2", "a")
+        fifo.receive(1)
+        assert fifo.receive() == []
+
+    def test_other_groups_flow_past_a_locked_one(self, fifo):
+        fifo.send("a1", "a")
+        fifo.receive()
+        fifo.send("a2", "a")
+        fifo.send("b1", "b")
+        assert bodies(fifo.receive()) == ["b1"]
+
+    def test_when_the_first_is_back_and_the_second_still_out_only_the_first_comes(self, fifo):
+        for body in ("a1", "a2", "a3"):
+            fifo.send(body, "a")
+        first, _second = fifo.receive(2)
+        fifo.change(first, 0)
+        assert bodies(fifo.receive()) == ["a1"]
+
+    def test_when_the_first_is_deleted_and_the_second_still_out_nothing_comes(self, fifo):
+        for body in ("a1", "a2", "a3"):
+            fifo.send(body, "a")
+        first, _second = fifo.receive(2)
+        fifo.delete(first)
+        assert fifo.receive() == []
+
+    def test_a_delete_of_all_that_is_out_unlocks_the_group(self, fifo):
+        for body in ("a1", "a2", "a3"):
+            fifo.send(body, "a")
+        fifo.delete(*reversed(fifo.receive(2)))
+        assert bodies(fifo.receive()) == ["a3"]
+
+    def test_a_lease_that_runs_out_gives_the_message_back_in_its_place(self, fifo):
+        fifo.send("a1", "a")
+        fifo.send("a2", "a")
+        fifo.receive(1, lease=30)
+        fifo.advance(30)
+        assert bodies(fifo.receive()) == ["a1", "a2"]
+
+    def test_groups_take_turns_by_when_they_last_became_available(self, fifo):
+        fifo.send("a1", "a")
+        fifo.advance(1)
+        fifo.send("b1", "b")
+        first = fifo.receive(1)[0]
+        fifo.advance(1)
+        fifo.change(first, 0)
+        assert bodies(fifo.receive()) == ["b1", "a1"]
+
+    def test_a_delete_that_unblocks_a_group_puts_it_at_the_end_of_the_line(self, fifo):
+        fifo.send("a1", "a")
+        fifo.send("a2", "a")
+        first = fifo.receive(1)
+        fifo.advance(1)
+        fifo.send("b1", "b")
+        fifo.advance(1)
+        fifo.delete(*first)
+        assert bodies(fifo.receive()) == ["b1", "a2"]
+
+    def test_a_receive_without_a_lease_touches_groups_and_leaves_them_receivable_behind_the_others(self, fifo):
+        fifo.send("a1", "a")
+        fifo.send("b1", "b")
+        fifo.advance(1)
+        fifo.receive(1, lease=0)
+        assert [(m.body, m.receive_count) for m in fifo.receive()] == [("b1", 1), ("a1", 2)]
+
+    def test_a_delayed_message_holds_back_what_stands_behind_it(self, fifo):
+        fifo.send("a1", "a", delay=10)
+        fifo.send("a2", "a")
+        assert fifo.receive() == []
+        fifo.advance(10)
+        assert bodies(fifo.receive()) == ["a1", "a2"]
+
+    def test_sequence_numbers_grow_and_are_the_same_when_sent_and_received(self, fifo):
+        sent = [fifo.send(body, body) for body in ("a", "b", "c")]
+        numbers = [answer.sequence_number for answer in sent]
+        assert numbers == sorted(set(numbers))
+        assert [message.sequence_number for message in fifo.receive()] == numbers
+
+    def test_sequence_numbers_grow_past_what_was_deleted(self, fifo):
+        last = fifo.send("a1", "a").sequence_number
+        fifo.delete(*fifo.receive())
+        assert fifo.send("a2", "a").sequence_number > last
+
+
+class TestHandles:
+    def test_every_receive_gives_a_new_handle_and_counts(self, fifo):
+        fifo.send("a1", "a")
+        first = fifo.receive(lease=1)[0]
+        fifo.advance(1)
+        second = fifo.receive()[0]
+        assert first.receipt_handle != second.receipt_handle
+        assert (first.receive_count, second.receive_count) == (1, 2)
+        assert first.first_received_at == second.first_received_at == first.received_at
+
+    def test_an_expired_handle_does_not_delete(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive(lease=30)[0]
+        fifo.advance(30)
+        error = fifo.delete(received)[0]
+        assert (error.code, error.lease_lost) == ("InvalidParameterValue", True)
+        assert error.text == (
+            f"Value {received.receipt_handle} for parameter ReceiptHandle is invalid. "
+            "Reason: The receipt handle has expired."
+        )
+        assert fifo.counts().available == 1
+
+    def test_an_expired_handle_does_not_change_the_visibility(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive(lease=30)[0]
+        fifo.advance(30)
+        assert "has expired" in fifo.change(received, 60).text
+
+    def test_only_the_newest_handle_counts(self, fifo):
+        fifo.send("a1", "a")
+        old = fifo.receive(lease=1)[0]
+        fifo.advance(1)
+        new = fifo.receive(lease=30)[0]
+        assert fifo.delete(old)[0].lease_lost
+        assert fifo.delete(new) == [None]
+
+    def test_after_an_extension_the_same_handle_still_deletes(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive(lease=30)[0]
+        fifo.advance(20)
+        assert fifo.change(received, 30) is None
+        fifo.advance(20)
+        assert fifo.delete(received) == [None]
+
+    def test_a_message_given_back_is_no_longer_held(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive()[0]
+        assert fifo.change(received, 0) is None
+        assert fifo.delete(received)[0].lease_lost
+
+    def test_a_second_delete_succeeds(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive()[0]
+        assert fifo.delete(received, received) == [None, None]
+        assert fifo.delete(received) == [None]
+        assert fifo.counts() == (0, 0, 0)
+
+    def test_the_visibility_of_a_deleted_message_can_not_be_changed(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive()[0]
+        fifo.delete(received)
+        error = fifo.change(received, 60)
+        assert (error.code, error.lease_lost) == ("InvalidParameterValue", True)
+        assert error.text.endswith("Reason: Message does not exist or is not available for visibility timeout change.")
+
+    @pytest.mark.parametrize("handle", ["", "garbage", "é", "AAAA", "A" * 24, "_" * 22 + "=="])
+    def test_garbage_is_no_handle(self, fifo, handle):
+        fifo.send("a1", "a")
+        fifo.receive()
+        error = fifo.delete_handles(handle)[0]
+        # What decodes to the number of no message is a handle of a message that is gone.
+        assert error is None if handle == "A" * 24 else error.code == "ReceiptHandleIsInvalid"
+
+    def test_a_handle_of_another_queue_is_no_handle(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive()[0]
+        errors = operations.delete(fifo.connection, fifo.dead_letter_queue, [received.receipt_handle], fifo.now)
+        assert errors[0].code == "ReceiptHandleIsInvalid"
+
+    def test_one_bad_handle_leaves_the_others_of_its_batch_alone(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive()[0]
+        errors = fifo.delete_handles("garbage", received.receipt_handle)
+        assert [error is None for error in errors] == [False, True]
+        assert fifo.counts() == (0, 0, 0)
+
+    def test_a_lease_ends_at_most_twelve_hours_after_the_receive(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive(lease=3600)[0]
+        fifo.advance(600)
+        assert fifo.change(received, 43_200 - 600) is None
+        assert "beyond the limit [43200 seconds]" in fifo.change(received, 43_200 - 599).text
+
+    @pytest.mark.parametrize("seconds", [-1, 43_201])
+    def test_a_visibility_out_of_range_is_refused(self, fifo, seconds):
+        fifo.send("a1", "a")
+        received = fifo.receive()[0]
+        error = fifo.change(received, seconds)
+        assert (error.code, error.lease_lost) == ("InvalidParameterValue", False)
+        assert error.text.startswith(f"Value {seconds} for parameter VisibilityTimeout is invalid.")
+
+
+class TestDeduplication:
+    def test_a_duplicate_gets_the_first_ones_ids_and_is_not_delivered(self, fifo):
+        first = fifo.send("a1", "a", "same")
+        second = fifo.send("other", "b", "same")
+        assert (first.duplicate, second.duplicate) == (False, True)
+        assert first[:2] == second[:2]
+        assert bodies(fifo.receive()) == ["a1"]
+
+    def test_two_of_a_kind_in_one_batch_are_one(self, fifo):
+        sent = fifo.send_all([fifo.entry("a1", "a", "same"), fifo.entry("a2", "a", "same"), fifo.entry("a3", "a")])
+        assert [answer.duplicate for answer in sent] == [False, True, False]
+        assert bodies(fifo.receive()) == ["a1", "a3"]
+
+    def test_it_holds_after_receive_and_delete(self, fifo):
+        fifo.send("a1", "a", "same")
+        fifo.delete(*fifo.receive())
+        assert fifo.send("a1", "a", "same").duplicate
+        assert fifo.receive() == []
+
+    def test_it_ends_five_minutes_after_the_first_send(self, fifo):
+        fifo.send("a1", "a", "same")
+        fifo.advance(200)
+        assert fifo.send("a1", "a", "same").duplicate
+        fifo.advance(99.999)
+        assert fifo.send("a1", "a", "same").duplicate
+        fifo.advance(0.001)
+        assert not fifo.send("a1", "a", "same").duplicate
+
+    def test_an_id_that_is_sent_anew_counts_from_then(self, fifo):
+        fifo.send("a1", "a", "same")
+        fifo.advance(300)
+        second = fifo.send("a2", "a", "same")
+        fifo.advance(299)
+        assert fifo.send("a3", "a", "same")[:2] == second[:2]
+
+    def test_within_groups_the_same_id_may_stand_in_two(self):
+        fifo = Fifo(scope="messageGroup")
+        assert not fifo.send("a1", "a", "same").duplicate
+        assert not fifo.send("b1", "b", "same").duplicate
+        assert fifo.send("a2", "a", "same").duplicate
+        fifo.close()
+
+    def test_expired_ids_are_forgotten_a_few_a_send(self, fifo):
+        fifo.send_all([fifo.entry(str(i), str(i)) for i in range(20)])
+        fifo.advance(300)
+        for i in range(5):
+            fifo.send(f"later {i}", "a")
+        assert fifo.connection.execute("SELECT count(*) FROM deduplications").fetchone() == (5,)
+
+
+class TestDeadLetters:
+    def test_a_message_is_moved_on_the_receive_after_the_last_one_allowed(self, impatient):
+        impatient.send("a1", "a")
+        for _ in range(2):
+            assert bodies(impatient.receive(lease=1)) == ["a1"]
+            impatient.advance(1)
+        assert impatient.letters() == []
+        assert impatient.receive() == []
+        assert [letter.body for letter in impatient.letters()] == ["a1"]
+        assert impatient.counts() == (0, 0, 0)
+
+    def test_its_group_continues_with_the_next_message_in_the_same_receive(self, impatient):
+        impatient.send("a1", "a")
+        for _ in range(2):
+            impatient.receive(lease=0)
+        impatient.send("a2", "a")
+        assert bodies(impatient.receive()) == ["a2"]
+
+    def test_a_message_spent_behind_the_head_is_moved_too(self, impatient):
+        impatient.send("a1", "a")
+        impatient.send("a2", "a")
+        for _ in range(2):
+            first, _second = impatient.receive(lease=1)
+            impatient.advance(1)
+        impatient.receive(1)
+        assert [letter.body for letter in impatient.letters()] == ["a1", "a2"]
+        assert first.receive_count == 2
+
+    def test_it_keeps_id_and_receive_count_and_gets_its_id_as_deduplication_id(self, impatient):
+        sent = impatient.send("a1", "a")
+        for _ in range(3):
+            impatient.receive(lease=0)
+        impatient.advance(5)
+        letter = impatient.receive(queue=impatient.dead_letter_queue)[0]
+        assert (letter.message_id, letter.deduplication_id) == (sent.message_id, sent.message_id)
+        assert letter.receive_count == 3
+        assert letter.sequence_number > sent.sequence_number
+        assert letter.source_queue_id == impatient.queue.id
+
+    def test_its_time_in_the_queue_starts_anew(self, impatient):
+        impatient.send("a1", "a")
+        impatient.advance(60)
+        for _ in range(3):
+            impatient.receive(lease=0)
+        assert impatient.receive(queue=impatient.dead_letter_queue)[0].sent_at == impatient.now
+
+    def test_a_handle_from_before_the_move_has_expired(self, impatient):
+        impatient.send("a1", "a")
+        received = [impatient.receive(lease=0)[0] for _ in range(2)][-1]
+        impatient.receive()
+        assert impatient.delete(received)[0].lease_lost
+        assert impatient.change(received, 10).lease_lost
+
+    def test_a_burial_moves_a_message_with_its_reason(self, fifo):
+        fifo.send("a1", "a")
+        assert fifo.bury(*fifo.receive(), reason="no such document") == [None]
+        letter = fifo.letters()[0]
+        assert (letter.body, letter.attributes) == ("a1", {"fanfold_reason": ("String", "no such document")})
+        assert fifo.counts() == (0, 0, 0)
+        assert fifo.counts(fifo.dead_letter_queue) == (1, 0, 0)
+
+    def test_a_burial_unlocks_the_group(self, fifo):
+        fifo.send("a1", "a")
+        fifo.send("a2", "a")
+        fifo.bury(*fifo.receive(1))
+        assert bodies(fifo.receive()) == ["a2"]
+
+    def test_a_burial_needs_the_lease(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive(lease=30)[0]
+        fifo.advance(30)
+        assert fifo.bury(received)[0].lease_lost
+        assert fifo.letters() == []
+
+    def test_a_burial_of_a_deleted_message_is_refused(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive()[0]
+        fifo.delete(received)
+        assert fifo.bury(received)[0].lease_lost
+        assert fifo.letters() == []
+
+    def test_a_repeated_burial_succeeds_and_is_one_letter(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive()[0]
+        assert fifo.bury(received, received) == [None, None]
+        assert fifo.bury(received, reason="another") == [None]
+        assert [letter.attributes["fanfold_reason"][1] for letter in fifo.letters()] == ["hopeless"]
+
+    def test_letters_are_read_oldest_first_and_left_alone(self, fifo):
+        for body in ("a1", "b1", "a2"):
+            fifo.send(body, body[0])
+        for _ in range(2):
+            fifo.bury(*fifo.receive(2))
+        assert fifo.letters() == fifo.letters()
+        assert [letter.body for letter in fifo.letters()] == ["a1", "a2", "b1"]
+        assert fifo.counts(fifo.dead_letter_queue) == (3, 0, 0)
+
+    def test_a_limit_that_is_not_given_leaves_the_one_a_queue_has(self, impatient):
+        again, _ = queues.create_with_dead_letters(impatient.connection, "tasks.fifo", "tasks-dlq.fifo", None)
+        assert again == impatient.queue
+        changed, _ = queues.create_with_dead_letters(impatient.connection, "tasks.fifo", "tasks-dlq.fifo", 7)
+        assert changed.max_receive_count == 7
+
+
+class TestCounts:
+    def test_what_waits_behind_a_locked_head_counts_as_available(self, fifo):
+        for body in ("a1", "a2", "a3"):
+            fifo.send(body, "a")
+        fifo.receive(1)
+        assert fifo.counts() == (2, 1, 0)
+
+    def test_delayed_messages_are_counted_apart(self, fifo):
+        fifo.send("a1", "a", delay=10)
+        fifo.send("b1", "b")
+        fifo.receive()
+        assert fifo.counts() == (0, 1, 1)
+        fifo.advance(10)
+        assert fifo.counts() == (1, 1, 0)
+
+    def test_leases_that_ran_out_count_as_available(self, fifo):
+        fifo.send("a1", "a")
+        fifo.receive(lease=30)
+        fifo.advance(30)
+        assert fifo.counts() == (1, 0, 0)
+
+    def test_queues_do_not_see_each_other(self, fifo):
+        other = queues.create(fifo.connection, "other.fifo")
+        fifo.send("a1", "a")
+        assert fifo.receive(queue=other) == []
+        assert fifo.counts(other) == (0, 0, 0)
+
+    def test_an_unknown_queue_is_not_found(self, fifo):
+        assert queues.find(fifo.connection, "unknown.fifo") is None
+        assert queues.find(fifo.connection, "tasks.fifo") == fifo.queue
