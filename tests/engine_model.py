@@ -1,122 +1,88 @@
-"""What the engine's tests share: a clock that they move, a queue in memory, and a model of the group rules."""
+"""What the engine's tests share: a queue in memory at a time that the test moves, and a model of the group rules."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import random
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from fanfold import sql
-from fanfold.engine import dead_letters, fifo, groups, queues
-from fanfold.engine.values import SECOND, Burial, Change, Counts, Entry, Letter, Queue, Received, Sent
-from fanfold.model import EntryError
+from fanfold.engine import store
+from fanfold.model import DeadLetter, Delivery, EntryError, Message, QueueStatus, SendResult
 
 START = 1_700_000_000
 
 
-class FakeClock:
-    """A clock that stands still until `advance`. `now` from any thread; sleepers of one event loop."""
-
-    def __init__(self) -> None:
-        self._now = float(START)
-        self._sleepers: dict[asyncio.Future[None], float] = {}
-        self._new_sleeper = asyncio.Event()
-
-    def now(self) -> float:
-        return self._now
-
-    async def sleep(self, seconds: float) -> None:
-        alarm = asyncio.get_running_loop().create_future()
-        self._sleepers[alarm] = self._now + seconds
-        self._new_sleeper.set()
-        try:
-            await alarm
-        finally:
-            del self._sleepers[alarm]
-
-    def advance(self, seconds: float) -> None:
-        self._now += seconds
-        for alarm, until in self._sleepers.items():
-            if until <= self._now and not alarm.done():
-                alarm.set_result(None)
-
-    async def until_asleep(self, count: int = 1) -> None:
-        """Return when so many are asleep."""
-        while len(self._sleepers) < count:
-            self._new_sleeper.clear()
-            await self._new_sleeper.wait()
-
-
 class Fifo:
-    """A queue and its dead letter queue in memory, with the engine's operations at a time that the test moves."""
+    """A queue and its dead letter queue in memory, with the engine's operations."""
 
-    def __init__(self, *, max_receive_count: int = 100, scope: str = "queue") -> None:
-        self.now = START * SECOND
+    def __init__(self, *, max_receive_count: int = 100) -> None:
+        self.now = START * 1000
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        self.connection.executescript("".join(sql.load("fanfold.engine", "schema.sql").values()))
-        queues.create(self.connection, "tasks.fifo", deduplication_scope=scope)
-        self.queue, self.dead_letter_queue = queues.create_with_dead_letters(
-            self.connection, "tasks.fifo", "tasks-dlq.fifo", max_receive_count
+        self.connection.executescript("".join(store.SCHEMA))
+        create, now = store.create_queue, self.now
+        self.dead_letter_queue = create(
+            self.connection, "tasks-dlq.fifo", now, dead_letter_queue=None, max_receive_count=None
         )
-        self._bits = random.Random(1).getrandbits  # noqa: S311 - reproducible ids
+        self.queue = create(
+            self.connection,
+            "tasks.fifo",
+            now,
+            dead_letter_queue=self.dead_letter_queue,
+            max_receive_count=max_receive_count,
+        )
         self._numbers = itertools.count(1)
 
     def close(self) -> None:
         self.connection.close()
 
     def advance(self, seconds: float) -> None:
-        self.now += round(seconds * SECOND)
+        self.now += round(seconds * 1000)
 
-    def entry(self, body: str, group: str, deduplication_id: str | None = None, delay: float = 0) -> Entry:
+    def entry(self, body: str, group: str, deduplication_id: str | None = None) -> tuple[Message, str]:
         number = next(self._numbers)
-        return Entry(
-            message_id=f"message-{number}",
-            body=body,
-            group_id=group,
-            deduplication_id=deduplication_id or f"deduplication-{number}",
-            delay=round(delay * SECOND),
-        )
+        deduplication_id = deduplication_id or f"deduplication-{number}"
+        return Message(body=body, group_id=group, deduplication_id=deduplication_id), f"message-{number}"
 
-    def send(self, body: str, group: str, deduplication_id: str | None = None, *, delay: float = 0) -> Sent:
-        return self.send_all([self.entry(body, group, deduplication_id, delay)])[0]
+    def send(self, body: str, group: str, deduplication_id: str | None = None) -> SendResult:
+        return self.send_all([self.entry(body, group, deduplication_id)])[0]
 
-    def send_all(self, entries: list[Entry]) -> list[Sent]:
-        return fifo.send(self.connection, self.queue, entries, self.now)
+    def send_all(self, entries: list[tuple[Message, str]]) -> list[SendResult]:
+        return store.send(self.connection, self.queue, entries, self.now)
 
-    def receive(self, limit: int = 10, *, lease: float = 30, queue: Queue | None = None) -> list[Received]:
-        return fifo.receive(
-            self.connection, queue or self.queue, limit, self.now, lease=round(lease * SECOND), bits=self._bits
-        )
+    def receive(self, limit: int = 10, *, lease: float = 30, queue: int | None = None) -> list[Delivery]:
+        request = store.Receive(queue=queue or self.queue, limit=limit, lease=round(lease * 1000), now=self.now)
+        return store.receive(self.connection, request, lambda: f"receipt{next(self._numbers)}")
 
-    def delete(self, *received: Received) -> list[EntryError | None]:
+    def delete(self, *received: Delivery) -> list[EntryError | None]:
         return self.delete_handles(*(message.receipt_handle for message in received))
 
     def delete_handles(self, *handles: str) -> list[EntryError | None]:
-        return fifo.delete(self.connection, self.queue, handles, self.now)
+        return store.delete(self.connection, self.queue, handles, self.now)
 
-    def change(self, received: Received, seconds: float) -> EntryError | None:
-        change = Change(received.receipt_handle, round(seconds * SECOND))
-        return fifo.change_visibility(self.connection, self.queue, [change], self.now)[0]
+    def change(self, received: Delivery, seconds: float) -> EntryError | None:
+        changes = [(received.receipt_handle, round(seconds * 1000))]
+        return store.change_visibility(self.connection, self.queue, changes, self.now)[0]
 
-    def bury(self, *received: Received, reason: str = "hopeless") -> list[EntryError | None]:
-        burials = [Burial(m.receipt_handle, m.body, {"fanfold_reason": ("String", reason)}) for m in received]
-        return dead_letters.bury(self.connection, self.queue, burials, self.now)
+    def bury(self, *received: Delivery) -> list[EntryError | None]:
+        burials = [
+            (m.receipt_handle, Message(body=m.body, group_id=m.group_id, deduplication_id="d"), "buried")
+            for m in received
+        ]
+        return store.bury(self.connection, self.queue, burials, self.now)
 
-    def letters(self, limit: int = 100) -> list[Letter]:
-        return dead_letters.letters(self.connection, self.dead_letter_queue, limit)
+    def letters(self) -> list[DeadLetter]:
+        return [letter for letter, _ in store.peek(self.connection, self.dead_letter_queue, 100)]
 
-    def counts(self, queue: Queue | None = None) -> Counts:
-        return queues.counts(self.connection, (queue or self.queue).id, self.now)
+    def counts(self, queue: int | None = None) -> QueueStatus:
+        return store.status(self.connection, queue or self.queue, self.now)
 
     def next_visible(self) -> float | None:
-        at = groups.next_visible(self.connection, self.queue)
-        return None if at is None else (at - self.now) / SECOND
+        at = store.next_ready(self.connection, self.queue)
+        return None if at is None else (at - self.now) / 1000
 
 
-def bodies(messages: list[Received]) -> list[str]:
+def bodies(messages: list[Delivery]) -> list[str]:
     return [message.body for message in messages]
 
 

@@ -7,8 +7,8 @@ from collections import defaultdict
 from importlib.resources import files
 
 import pytest
-from engine_model import Fifo
 
+from engine_model import Fifo
 from fanfold import sql
 
 FOLDER = files("fanfold.engine") / "sql"

@@ -99,11 +99,7 @@ def test_close_leaves_no_task_behind_that_never_ends(portal):
 
 def test_a_call_from_the_portals_own_loop_is_an_error_and_not_a_deadlock(portal):
     async def inside():
-        coroutine = where()
-        try:
-            return portal.call(coroutine)
-        finally:
-            coroutine.close()
+        portal.call(where())
 
     with pytest.raises(RuntimeError, match="await"):
         portal.call(inside())

@@ -19,11 +19,18 @@ class Portal:
         self._thread: threading.Thread | None = None
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run `coroutine` in the portal's loop, and wait for its result."""
+        """Run `coroutine` in the portal's loop, and wait for its result.
+
+        Raises:
+            RuntimeError: the caller runs in that loop itself, which can't wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("called from inside the portal's own loop; await the method whose name ends in _async")
         with self._guard:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="fanfold-portal", daemon=True)
+                self._thread = threading.Thread(target=_run, args=(self._loop,), name="fanfold-portal", daemon=True)
                 self._thread.start()
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
@@ -34,4 +41,9 @@ class Portal:
         if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
-            loop.close()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    # The runner ends what was left behind: its tasks are cancelled, its threads joined.
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.get_loop().run_forever()

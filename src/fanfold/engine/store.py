@@ -229,7 +229,10 @@ def _change(connection: sqlite3.Connection, queue: int, handle: str, millisecond
         return None
     if _exists(connection, queue, handle):
         return _expired(handle)
-    return _lost(f"{handle}: Message does not exist or is not available for visibility timeout change.")
+    return _lost(
+        f"Value {handle} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available for "
+        "visibility timeout change."
+    )
 
 
 def _exists(connection: sqlite3.Connection, queue: int, handle: str) -> bool:

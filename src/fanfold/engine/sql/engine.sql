@@ -20,7 +20,7 @@ INSERT OR REPLACE INTO deduplications (seq, queue, deduplication_id, message_id,
 -- name: forget
 -- Drops some of the oldest windows that have run out.
 DELETE FROM deduplications
-WHERE expires_at <= ? AND seq IN (SELECT seq FROM deduplications ORDER BY seq LIMIT ?);
+WHERE expires_at <= ? AND seq IN (SELECT seq FROM deduplications WHERE seq > 0 ORDER BY seq LIMIT ?);
 
 -- name: add
 -- A new message, visible now; it is its group's head where it is alone.
