@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass
 
 import apps
@@ -39,25 +40,29 @@ async def fold(fan_out, context):
 
 @dataclass(frozen=True)
 class Point:
-    """Where a worker dies: after (or before) the call of a method of ledger or broker, or a later one (`call`)."""
+    """Where a worker dies: after (or before) a call of a method of ledger or broker, the first or a later one."""
 
+    name: str
     part: str
     method: str
     call: int = 1
     before: bool = False
 
+    def __str__(self):
+        return self.name
 
-RECEIVED = Point("broker", "receive")
-CLAIMED = Point("ledger", "claim")
-RUN = Point("ledger", "finish", before=True)
-RECORDED = Point("ledger", "finish")
-FOLD_SENT = Point("broker", "send")
-DELETED = Point("broker", "delete")
-BURIED = Point("broker", "dead_letter")
-FOLD_CLAIMED = Point("ledger", "claim", call=2)
-FOLD_RUN = Point("ledger", "finish", call=2, before=True)
-FOLD_RECORDED = Point("ledger", "finish", call=2)
-FOLD_DELETED = Point("broker", "delete", call=2)
+
+RECEIVED = Point("after the receive", "broker", "receive")
+CLAIMED = Point("after the claim", "ledger", "claim")
+RUN = Point("after the run", "ledger", "finish", before=True)
+RECORDED = Point("after the record", "ledger", "finish")
+FOLD_SENT = Point("after the fold was sent", "broker", "send")
+DELETED = Point("after the delete", "broker", "delete")
+BURIED = Point("after the dead letter", "broker", "dead_letter")
+FOLD_CLAIMED = Point("after the fold's claim", "ledger", "claim", call=2)
+FOLD_RUN = Point("after the fold's run", "ledger", "finish", call=2, before=True)
+FOLD_RECORDED = Point("after the fold's record", "ledger", "finish", call=2)
+FOLD_DELETED = Point("after the fold's delete", "broker", "delete", call=2)
 
 
 @pytest.fixture
@@ -124,16 +129,11 @@ def work_and_die(name, point):
 
 async def _work_and_die(app, point):
     part = getattr(await app._open(), point.part)
-    method, calls = getattr(part, point.method), 0
+    method, calls = getattr(part, point.method), itertools.count(1)
 
     async def call_or_die(given, **options):
-        nonlocal calls
-        if point.before:
-            calls += bool(given)
-        else:
-            answer = await method(given, **options)
-            calls += bool(given and answer)
-        if calls == point.call:
+        answer = None if point.before else await method(given, **options)
+        if given and (answer or point.before) and next(calls) == point.call:  # empty calls are no steps
             apps.die()
         return await method(given, **options) if point.before else answer
 

@@ -230,8 +230,8 @@ def _change(connection: sqlite3.Connection, queue: int, handle: str, millisecond
     if _exists(connection, queue, handle):
         return _expired(handle)
     return _lost(
-        f"Value {handle} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available for "
-        "visibility timeout change."
+        f"Value {handle} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available "
+        "for visibility timeout change."
     )
 
 
