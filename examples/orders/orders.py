@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fanfold import Fanfold, FanOut, Reject, testing
+from fanfold import Fanfold, FanOut, Reject, TaskSpec, testing
 
 app = Fanfold("sqlite:///orders.db", entity="order_id")
 
@@ -62,7 +62,7 @@ def main() -> None:
             ("order-3", "desk", 1, "mallory"),
         ):
             line = {"item": item, "quantity": quantity}
-            tasks = [{"name": "reserve", "config": line}, {"name": "price", "config": line}, "fraud"]
+            tasks = [TaskSpec("reserve", line), TaskSpec("price", line), TaskSpec("fraud")]
             app.enqueue(order_id, tasks, metadata={"customer": customer}, event_id=f"orders:{order_id}")
         testing.drain(app)
 

@@ -17,6 +17,8 @@ from fanfold.errors import ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_PIPE_WIDTH: Final = 1_000
+
 _ADDRESSES: Final = (
     click.option(
         "--queue-url",
@@ -69,8 +71,9 @@ def load(target: str | None, **overrides: Any) -> Fanfold:
 
 
 def to_people() -> Console:
-    """Standard output for tables. Without colour in a pipe and under NO_COLOR."""
-    return Console(highlight=False)
+    """Standard output for tables. Without colour in a pipe and under NO_COLOR; in a pipe nothing is cut to a width."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
 
 
 def beside() -> Console:

@@ -96,10 +96,9 @@ def _show(report: Any, target: Path) -> None:
 def _table(fan_outs: list[FanOut]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("distribution", no_wrap=True)
-    for heading in ("licence", "lines of code", "size on disk"):
-        table.add_column(heading, justify="right" if heading != "licence" else "left", max_width=40, no_wrap=True)
-    for heading in ("fields", "set aside"):
-        table.add_column(heading, justify="right")
+    table.add_column("licence", max_width=24, no_wrap=True)
+    for heading in ("lines of code", "bytes", "fields", "set aside"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for fan_out in fan_outs:
         results = fan_out.results
         table.add_row(
