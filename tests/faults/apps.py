@@ -7,13 +7,14 @@ Queue, lease and attempts come from `FANFOLD_*`.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from fanfold import Backoff, Fanfold, Reject, Retry
+from fanfold import Backoff, Fanfold, Reject, Retry, ids
 
 FOLD = "fold"
 DELAY = 0.05
@@ -119,3 +120,35 @@ deadly = counted(Fanfold())
 def kills_its_worker(entity_id, context):
     note("start", entity_id, "deadly", context.attempt)
     die()
+
+
+gated = Fanfold(group_by=ids.group_per_entity)
+"""Tasks of every kind that end when the test opens the FIFO that `FAULTS_GATE` names for writing, and `next` ones."""
+
+
+def wait_at_the_gate() -> None:
+    """Return when the test opens the gate."""
+    os.close(os.open(os.environ["FAULTS_GATE"], os.O_RDONLY))
+
+
+@gated.task("on_loop")
+async def gated_on_loop(entity_id):
+    note("start", entity_id, "on_loop", 1)
+    await asyncio.to_thread(wait_at_the_gate)
+
+
+@gated.task("in_thread")
+def gated_in_thread(entity_id):
+    note("start", entity_id, "in_thread", 1)
+    wait_at_the_gate()
+
+
+@gated.task("in_process", process=True)
+def gated_in_process(entity_id):
+    note("start", entity_id, "in_process", 1)
+    wait_at_the_gate()
+
+
+@gated.task("next")
+async def next_of_its_group(entity_id):
+    note("start", entity_id, "next", 1)

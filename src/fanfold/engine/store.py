@@ -7,7 +7,7 @@ transaction of its caller's, and runs again from the start if that is rolled bac
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,13 +57,14 @@ def send(
 def receive(connection: sqlite3.Connection, request: Receive, new_receipt: NewId) -> list[Delivery]:
     """Hand out messages: as many as can be had from one group, then from the next."""
     redrive = connection.execute(_SQL["queue"], (request.queue,)).fetchone()
-    groups = connection.execute(_SQL["ready_groups"], (request.queue, request.now, request.limit)).fetchall()
     deliveries: list[Delivery] = []
-    for (group_id,) in groups:
-        room = request.limit - len(deliveries)
-        if not room:
-            break
-        deliveries += _receive_group(connection, request, group_id, room, redrive=redrive, new_receipt=new_receipt)
+    seen: set[str] = set()
+    # More than one round only where a group gave less than one message: its own were received too often, and moved.
+    while len(deliveries) < request.limit and (groups := _ready_groups(connection, request, seen)):
+        for group_id in groups:
+            room = request.limit - len(deliveries)
+            deliveries += _receive_group(connection, request, group_id, room, redrive=redrive, new_receipt=new_receipt)
+        seen.update(groups)
     until = request.now + request.lease
     leased = [(_receipt(d), request.now, until, _seq(d.receipt_handle)) for d in deliveries]
     connection.executemany(_SQL["lease"], leased)
@@ -142,6 +143,11 @@ def _add(connection: sqlite3.Connection, queue: int, message: Message, message_i
         "now": now,
     }
     return connection.execute(_SQL["add"], values).lastrowid
+
+
+def _ready_groups(connection: sqlite3.Connection, request: Receive, seen: Collection[str]) -> list[str]:
+    rows = connection.execute(_SQL["ready_groups"], (request.queue, request.now, request.limit + len(seen)))
+    return [group_id for (group_id,) in rows if group_id not in seen]
 
 
 def _receive_group(

@@ -1,0 +1,215 @@
+"""Two workers, any order of events: every name ends once, and the completion is announced once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from ledger_kinds import LEDGERS
+
+from fanfold.ledgers.protocol import Claim, Finish, Plan
+from fanfold.model import FOLD_NAME, Failure, TaskSpec, TaskState
+from fanfold.testing import FakeClock
+
+NAMES = ["words", "roof", "owner"]
+WORKERS = ["left", "right"]
+ENDS = {
+    TaskState.SUCCEEDED: {"result": "1"},
+    TaskState.FAILED: {"failure": Failure(type="TimeoutError", message="slow")},
+    TaskState.DEAD: {"failure": Failure(type="LookupError", message="no roof"), "dead": True},
+}
+
+
+@dataclass
+class Expected:
+    """A task as the protocol says it should stand."""
+
+    state: TaskState = TaskState.PENDING
+    attempts: int = 0
+    generation: int = 0
+    applied: list[tuple[int, TaskState]] = field(default_factory=list)
+
+    def claim(self, generation):
+        """Whether a claim starts an attempt."""
+        if self.state.terminal or generation < self.generation:
+            return False
+        self.state, self.attempts, self.generation = TaskState.RUNNING, self.attempts + 1, generation
+        return True
+
+    def finish(self, attempt, state):
+        """Whether an end counts as applied."""
+        current = attempt in (None, self.attempts)
+        unstarted = state is TaskState.DEAD and self.state in (TaskState.PENDING, TaskState.FAILED)
+        if current and (self.state is TaskState.RUNNING or unstarted):
+            self.state = state
+            self.applied.append((self.attempts, state))
+            return True
+        return self.state is state and attempt == self.attempts
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Messages are delivered to either worker at any time, as often as it pleases; workers die, are late, or repeat."""
+
+    def __init__(self, ledger, fan_out_id, runner):
+        super().__init__()
+        self.ledger, self.fan_out_id, self.runner = ledger, fan_out_id, runner
+        self.tasks = {}
+        self.fold = None
+        self.fold_sent = False
+        self.runs = []
+
+    @initialize(names=st.lists(st.sampled_from(NAMES), min_size=1, unique=True))
+    def an_event_arrives(self, names):
+        self.tasks = {name: Expected() for name in names}
+        self.event_arrives_again()
+
+    @rule()
+    def event_arrives_again(self):
+        tasks = [TaskSpec(name) for name in self.tasks]
+        plan = Plan(fan_out_id=self.fan_out_id, entity_id="doc-1", event_id="e1", metadata={}, tasks=tasks)
+        assert self.runner.run(self.ledger.open(plan)) == {name: task.state for name, task in self.tasks.items()}
+
+    @rule(data=st.data(), worker=st.sampled_from(WORKERS))
+    def messages_are_delivered(self, data, worker):
+        message = st.tuples(st.sampled_from(list(self.tasks)), st.integers(0, 1))
+        self.deliver(data.draw(st.lists(message, min_size=1, max_size=4)), worker)
+
+    @precondition(lambda self: self.fold_sent)
+    @rule(worker=st.sampled_from(WORKERS))
+    def the_folds_message_is_delivered(self, worker):
+        self.deliver([(FOLD_NAME, 0)], worker)
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def a_fold_is_delivered_that_nobody_should_have_sent(self, worker):
+        if not self.complete:
+            self.deliver([(FOLD_NAME, 0)], worker)
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data(), again=st.booleans())
+    def a_run_ends(self, data, again):
+        run = data.draw(st.sampled_from(self.runs))
+        if not again:  # its answer arrives, so nobody writes it again
+            self.runs.remove(run)
+        self.end([(*run, data.draw(st.sampled_from(list(ENDS))))])
+
+    @precondition(lambda self: len(self.runs) > 1)
+    @rule(data=st.data())
+    def all_runs_end_in_one_write(self, data):
+        ends = [(*run, data.draw(st.sampled_from(list(ENDS)))) for run in self.runs]
+        self.runs = []
+        self.end(ends)
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data())
+    def a_worker_dies(self, data):
+        self.runs.remove(data.draw(st.sampled_from(self.runs)))
+
+    @rule(data=st.data())
+    def the_queue_sets_a_message_aside(self, data):
+        self.end([(data.draw(st.sampled_from(list(self.tasks))), None, TaskState.DEAD)])
+
+    @invariant()
+    def the_ledger_stands_as_the_protocol_says(self):
+        if not self.tasks:
+            return
+        found = self.runner.run(self.ledger.get(self.fan_out_id))
+        stands = [(task.task_name, task.state, task.attempts, task.generation) for task in found.tasks]
+        assert stands == [(name, task.state, task.attempts, task.generation) for name, task in self.tasks.items()]
+        assert found.fold_state == (self.fold.state if self.fold else None)
+        assert (found.completed_at is not None) is self.complete
+
+    @invariant()
+    def the_fold_is_never_forgotten(self):
+        if self.complete:
+            assert self.fold_sent
+
+    def teardown(self):
+        # Whatever is left is delivered until it is over, as the queue does.
+        if not self.tasks:
+            return
+        for name, task in self.tasks.items():
+            if not task.state.terminal:
+                self.deliver([(name, 1)], "left")
+                self.end([(name, task.attempts, TaskState.SUCCEEDED)])
+        self.deliver([(FOLD_NAME, 0)], "right")
+        if not self.fold.state.terminal:
+            self.end([(FOLD_NAME, self.fold.attempts, TaskState.SUCCEEDED)])
+        self.deliver([(FOLD_NAME, 0)], "left")
+
+        found = self.runner.run(self.ledger.get(self.fan_out_id))
+        assert {task.task_name for task in found.tasks if task.state.terminal} == set(self.tasks)
+        for task in (*self.tasks.values(), self.fold):
+            assert len([state for _, state in task.applied if state.terminal]) == 1
+        assert found.fold_state is self.fold.state
+        assert self.fold.state.terminal
+
+    @property
+    def complete(self):
+        return bool(self.tasks) and all(task.state.terminal for task in self.tasks.values())
+
+    @property
+    def fold_due(self):
+        return self.complete and not (self.fold and self.fold.state.terminal)
+
+    def deliver(self, messages, worker):
+        claims = [
+            Claim(fan_out_id=self.fan_out_id, task_name=name, generation=generation, worker=worker)
+            for name, generation in messages
+        ]
+        answers = self.runner.run(self.ledger.claim(claims))
+        for (name, generation), answer in zip(messages, answers, strict=True):
+            if name == FOLD_NAME and self.fold is None:
+                if not self.complete:
+                    assert (answer.state, answer.attempt) == (TaskState.CANCELLED, 0)
+                    continue
+                self.fold = Expected()
+            task = self.fold if name == FOLD_NAME else self.tasks[name]
+            if task.claim(generation):
+                assert (answer.state, answer.attempt, answer.fold_due) == (TaskState.RUNNING, task.attempts, False)
+                self.runs.append((name, answer.attempt))
+            else:
+                superseded = generation < task.generation
+                assert answer.state is (TaskState.CANCELLED if superseded else task.state)
+                assert answer.fold_due is (name != FOLD_NAME and self.fold_due)
+                self.fold_sent |= answer.fold_due
+
+    def end(self, ends):
+        finishes = [
+            Finish(fan_out_id=self.fan_out_id, task_name=name, attempt=attempt, **ENDS[state])
+            for name, attempt, state in ends
+        ]
+        answers = self.runner.run(self.ledger.finish(finishes))
+        applied = [
+            (self.fold if name == FOLD_NAME else self.tasks[name]).finish(attempt, state)
+            for name, attempt, state in ends
+        ]
+        assert [answer.applied for answer in answers] == applied
+        for (name, _, state), answer in zip(ends, answers, strict=True):
+            # Those of the same write that came before the last one may say it too.
+            assert answer.fold_due is (name != FOLD_NAME and state.terminal and self.fold_due)
+            self.fold_sent |= answer.fold_due
+
+
+@pytest.mark.parametrize("kind", LEDGERS)
+def test_names_end_once_and_the_fold_is_announced_once_whatever_happens_in_between(kind, tmp_path):
+    fan_outs = itertools.count()
+    ledger = LEDGERS[kind](tmp_path, FakeClock())
+    with asyncio.Runner() as runner:
+        runner.run(ledger.start())
+        run_state_machine_as_test(
+            lambda: Interleavings(ledger, f"f{next(fan_outs)}", runner),
+            settings=settings(max_examples=60, stateful_step_count=30, deadline=None),
+        )
+        runner.run(ledger.close())
