@@ -9,6 +9,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,7 +18,7 @@ from typing import Any, Self, TypeVar, overload
 from fanfold import ids, settings, wiring
 from fanfold.brokers.protocol import Broker
 from fanfold.clock import Clock, SystemClock
-from fanfold.errors import ConfigurationError, NoLedgerError
+from fanfold.errors import BrokerUnavailableError, ConfigurationError, NoLedgerError
 from fanfold.executor import Executor
 from fanfold.ledgers.protocol import Ledger
 from fanfold.model import Enqueued, FanOut, Json, QueueStatus
@@ -100,7 +101,8 @@ class Fanfold:
         self.clock = clock or SystemClock()
         self._rng = rng or random.Random(secrets.randbits(128))  # noqa: S311 - jitter and ids, not secrets
         self._parts: _Parts | None = None
-        self._opening = threading.Lock()
+        self._guard = threading.Lock()
+        self._opening: Future[_Parts] | None = None
         self._portal = Portal()
 
     @property
@@ -269,7 +271,7 @@ class Fanfold:
 
     async def close_async(self) -> None:
         """Let go of queue and ledger. Idempotent; a later use opens them again."""
-        parts, self._parts = self._parts, None
+        parts, self._parts, self._opening = self._parts, None, None
         if parts is not None:
             await parts.broker.close()
             if parts.ledger is not None:
@@ -307,14 +309,22 @@ class Fanfold:
         return ledger
 
     async def _open(self) -> _Parts:
-        if self._parts is None:
-            # The lock is a thread's: sync callers come in through the portal's loop, workers through their own.
-            await asyncio.to_thread(self._opening.acquire)
-            try:
-                if self._parts is None:
-                    self._parts = await self._connect()
-            finally:
-                self._opening.release()
+        if self._parts is not None:
+            return self._parts
+        # Callers may be in several loops, and many at once: nobody waits in a thread, since opening needs threads too.
+        with self._guard:
+            first = self._opening is None
+            opening = self._opening = self._opening or Future()
+        if not first:
+            return await asyncio.shield(asyncio.wrap_future(opening))
+        try:
+            self._parts = await self._connect()
+        except BaseException as error:
+            self._opening = None
+            given_up = BrokerUnavailableError("opening was cancelled by another caller; try again")
+            opening.set_exception(error if isinstance(error, Exception) else given_up)
+            raise
+        opening.set_result(self._parts)
         return self._parts
 
     async def _connect(self) -> _Parts:
