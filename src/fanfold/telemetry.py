@@ -22,6 +22,7 @@ _LEVELS: Final[Mapping[str, int]] = {
     "poll.failed": logging.WARNING,
     "settle.failed": logging.WARNING,
     "permission.missing": logging.WARNING,
+    "dead_letter.unavailable": logging.WARNING,
 }
 
 

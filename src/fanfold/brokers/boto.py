@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from fanfold.brokers.batches import passing
+from fanfold.brokers.threads import Threads
 from fanfold.errors import (
     BrokerError,
     BrokerUnavailableError,
+    ConfigurationError,
     CredentialsError,
     PermissionMissingError,
     QueueNotFoundError,
@@ -22,7 +24,6 @@ _COMMANDS: Final = 16
 _READ_TIMEOUT: Final = 40
 """Seconds; longer than the longest long poll (20)."""
 
-_THROTTLED: Final = ("Throttl", "RequestLimitExceeded", "TooManyRequests", "ServiceUnavailable", "InternalFailure")
 _NO_CREDENTIALS: Final = ("NoCredentials", "PartialCredentials", "TokenRetrieval", "CredentialRetrieval", "SSOToken")
 _BAD_CREDENTIALS: Final = (
     "InvalidClientTokenId",
@@ -32,7 +33,13 @@ _BAD_CREDENTIALS: Final = (
     "InvalidAccessKeyId",
     "MissingAuthenticationToken",
 )
+_TOO_MANY: Final = 429
 _SERVER_ERROR: Final = 500
+_KMS_ACTION: Final = re.compile(r"perform: (kms:\w+)")
+_REGION: Final = r"([a-z]{2,4}(?:-[a-z]+)+-\d+)"
+_PUBLIC_HOST: Final = re.compile(rf"(?:sqs\.{_REGION}|{_REGION}\.queue)\.amazonaws\.com(?:\.cn)?")
+_OTHER_HOST: Final = re.compile(rf"(?:.+\.)?sqs(?:-fips)?\.{_REGION}\..+")
+"""VPC, FIPS and dual-stack endpoints: the region can be read, but requests must go to that very host."""
 
 
 class BotoTransport:
@@ -41,10 +48,12 @@ class BotoTransport:
     Receives wait in threads of their own, so that a long poll never holds up a delete, nor the other way round.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, *, owned: bool = False) -> None:
+        """With `owned`, `close` closes the client too; otherwise it stays its owner's."""
         self._client = client
-        self._polls = ThreadPoolExecutor(_POLLS, thread_name_prefix="fanfold-poll")
-        self._commands = ThreadPoolExecutor(_COMMANDS, thread_name_prefix="fanfold-sqs")
+        self._owned = owned
+        self._polls = Threads("poll", _POLLS)
+        self._commands = Threads("sqs", _COMMANDS)
 
     async def call(self, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Make one request; `action` and `payload` are those of the SQS API.
@@ -53,28 +62,30 @@ class BotoTransport:
             BrokerError: a subclass says why; `transient` whether another try may help.
         """
         method = getattr(self._client, re.sub(r"(?<!^)(?=[A-Z])", "_", action).lower())
-        threads = self._polls if action == "ReceiveMessage" else self._commands
+        threads = self._polls if payload.get("WaitTimeSeconds") else self._commands
         try:
-            answer: dict[str, Any] = await asyncio.get_running_loop().run_in_executor(
-                threads, lambda: method(**payload)
-            )
+            answer: dict[str, Any] = await asyncio.wrap_future(threads.submit(lambda: method(**payload)))
         except Exception as error:
             raise broker_error(error, action, str(payload.get("QueueUrl", ""))) from error
         return answer
 
     def close(self) -> None:
-        """Let the threads end after what they do now."""
-        self._polls.shutdown(wait=False, cancel_futures=True)
-        self._commands.shutdown(wait=False)
+        """Return when the requests under way have ended; polls are left to themselves. Idempotent."""
+        self._polls.close(wait=False)
+        self._commands.close(wait=True)
+        if self._owned:
+            # A poll that is still under way closes its own connection, as it finds no pool to give it back to.
+            self._client.close()
 
 
 def make_client(queue_url: str, *, region: str | None) -> Any:
     """A boto3 SQS client for a queue: its region and, where the host isn't AWS, its endpoint come from the URL.
 
     Raises:
-        CredentialsError: boto3 can't make a client, for want of a region for instance.
+        ConfigurationError: boto3 can't make a client, for want of a region for instance.
+        CredentialsError: the credentials that it finds are incomplete.
     """
-    import boto3  # noqa: PLC0415 - only who uses SQS pays for the import
+    import boto3.session  # noqa: PLC0415 - only who uses SQS pays for the import
     from botocore.config import Config  # noqa: PLC0415 - as above
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - as above
 
@@ -86,30 +97,29 @@ def make_client(queue_url: str, *, region: str | None) -> Any:
         tcp_keepalive=True,
     )
     try:
-        return boto3.client(
-            "sqs",
-            region_name=region or region_of(queue_url),
-            endpoint_url=endpoint_of(queue_url),
-            config=config,
-        )
-    except BotoCoreError as error:
-        raise CredentialsError(
-            f"no SQS client for {queue_url}: {error}. Set AWS_DEFAULT_REGION or pass region=…"
+        session = boto3.session.Session(region_name=region or region_of(queue_url))
+        endpoint = endpoint_of(queue_url)
+        # What stands in for SQS has no regions, but signatures name one.
+        name = session.region_name or ("us-east-1" if endpoint else None)
+        return session.client("sqs", region_name=name, endpoint_url=endpoint, config=config)
+    except (BotoCoreError, ValueError) as error:
+        kind = CredentialsError if type(error).__name__.startswith(_NO_CREDENTIALS) else ConfigurationError
+        raise kind(
+            f"no SQS client for {queue_url}: {error}. Check AWS_DEFAULT_REGION, AWS_PROFILE, the host"
         ) from error
 
 
 def region_of(queue_url: str) -> str | None:
     """The region that an AWS queue URL names, or None."""
     host = urlsplit(queue_url).hostname or ""
-    found = re.fullmatch(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?|([a-z0-9-]+)\.queue\.amazonaws\.com", host)
-    return found and (found.group(1) or found.group(2))
+    found = _PUBLIC_HOST.fullmatch(host) or _OTHER_HOST.fullmatch(host)
+    return next(filter(None, found.groups())) if found else None
 
 
 def endpoint_of(queue_url: str) -> str | None:
-    """The endpoint of a queue URL whose host isn't AWS's; None for AWS, which boto3 finds itself."""
+    """The endpoint of a queue URL; None for Amazon's public hosts, which boto3 finds itself."""
     parts = urlsplit(queue_url)
-    host = parts.hostname or ""
-    return None if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else f"{parts.scheme}://{parts.netloc}"
+    return None if _PUBLIC_HOST.fullmatch(parts.hostname or "") else f"{parts.scheme}://{parts.netloc}"
 
 
 def broker_error(error: Exception, action: str, queue_url: str) -> BrokerError:
@@ -125,13 +135,14 @@ def broker_error(error: Exception, action: str, queue_url: str) -> BrokerError:
             f"queue {queue_url} doesn't exist; create it, or correct the URL (region, account, name)"
         )
     if "AccessDenied" in code or code == "AuthorizationError":
-        granted = f"sqs:{action.removesuffix('Batch')}"
+        key = _KMS_ACTION.search(text)
+        granted = key[1] if key else f"sqs:{action.removesuffix('Batch')}"
         return PermissionMissingError(
             granted, f"{granted} is denied on {queue_url}; add it to the role's policy ({text})"
         )
     if code.startswith(_BAD_CREDENTIALS):
         return CredentialsError(f"AWS refused the credentials ({code}): {text}. Renew them or check the role")
-    if status >= _SERVER_ERROR or any(word in code for word in _THROTTLED):
+    if status >= _SERVER_ERROR or status == _TOO_MANY or passing(code):
         return BrokerUnavailableError(f"{action} on {queue_url}: {code}: {text}")
     return BrokerError(f"{action} on {queue_url}: {code}: {text}")
 

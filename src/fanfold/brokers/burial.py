@@ -40,7 +40,7 @@ def burial_copy(burial: Burial) -> Message:
     }
     body = delivery.body if burial.body is None else burial.body
     copy = Message(body=body, group_id=delivery.group_id, deduplication_id=delivery.deduplication_id)
-    for name, value in (said | dict(delivery.attributes)).items():
+    for name, value in (said | {k: v for k, v in delivery.attributes.items() if k not in said}).items():
         fuller = dataclasses.replace(copy, attributes={**copy.attributes, name: _representable(value)})
         if value and len(fuller.attributes) <= limits.MAX_ATTRIBUTES and fuller.size <= limits.MAX_REQUEST_BYTES:
             copy = fuller

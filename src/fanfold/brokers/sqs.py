@@ -6,25 +6,25 @@ import asyncio
 import json
 import math
 import random
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from fanfold import limits
-from fanfold.brokers.batches import Answer, batches, error_of_all, reconcile
+from fanfold.brokers.batches import Answer, Batches, Entry
 from fanfold.brokers.boto import BotoTransport, make_client
-from fanfold.brokers.burial import burial_copy, letter_of_delivery
+from fanfold.brokers.burial import burial_copy, letter_of_delivery, refusal
 from fanfold.brokers.protocol import Burial
 from fanfold.clock import Clock, SystemClock
-from fanfold.errors import BrokerError, ConfigurationError, NotFifoError, PermissionMissingError, QueueNotFoundError
+from fanfold.errors import ConfigurationError, NotFifoError, PermissionMissingError, QueueNotFoundError
 from fanfold.model import DeadLetter, Delivery, EntryError, Message, QueueStatus, SendResult
 from fanfold.telemetry import Telemetry
 
-_AT_ONCE: Final = 8
-"""Requests under way at once for one call: a fan-out of 42 is five requests, and takes little longer than one."""
-_TRIES: Final = 4
-_FIRST_WAIT: Final = 0.1
+_UNWRITABLE: Final = (QueueNotFoundError.__name__, PermissionMissingError.__name__)
+"""Errors about the dead letter queue itself, not about an entry or a moment."""
+_DLQ_ARN: Final = re.compile(r"arn:[^:]+:sqs:[^:]*:(?P<account>[^:]+):(?P<name>[^:]+)")
 _LOOK: Final = 30
 _COUNTS: Final = {
     "messages_available": "ApproximateNumberOfMessages",
@@ -92,16 +92,20 @@ class SqsBroker:
         self._transport: Transport | None = transport
         self._telemetry = telemetry or Telemetry()
         self._clock = clock or SystemClock()
-        self._rng = rng or random.Random()  # noqa: S311 - jitter
-        self._warned: set[str] = set()
+        self._batches = Batches(self.call, clock=self._clock, rng=rng or random.Random())  # noqa: S311 - jitter
+        self._warned: set[tuple[str, str]] = set()
         self._checked = False
 
     async def call(self, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Make one request of the SQS API. Raises BrokerError."""
         if self._transport is None:
             client = self._client or await asyncio.to_thread(make_client, self.url, region=self._region)
-            self._transport = BotoTransport(client)
-        return await self._transport.call(action, payload)
+            self._transport = BotoTransport(client, owned=self._client is None)
+        try:
+            return await self._transport.call(action, payload)
+        except PermissionMissingError as error:
+            self._warn_once("permission.missing", error.action, str(error))
+            raise
 
     async def open(self) -> None:
         """Check that the queue is there and FIFO, and find its dead letter queue. Idempotent."""
@@ -109,9 +113,8 @@ class SqsBroker:
             return
         try:
             answer = await self.call("GetQueueAttributes", {"QueueUrl": self.url, "AttributeNames": ["All"]})
-        except PermissionMissingError as error:
-            self._warn(error)
-            answer = {}
+        except PermissionMissingError:
+            answer = {}  # the queue can be worked on without having been looked at
         attributes = answer.get("Attributes") or {}
         if attributes and attributes.get("FifoQueue") != "true":
             raise NotFifoError(
@@ -126,17 +129,11 @@ class SqsBroker:
         self._checked = False
         transport, self._transport = self._transport, self._given_transport
         if transport is not None:
-            transport.close()
+            await asyncio.to_thread(transport.close)
 
     async def send(self, messages: Sequence[Message]) -> list[SendResult]:
         """Send in requests of ten."""
-        entries = [_send_entry(message) for message in messages]
-        sizes = [message.size for message in messages]
-        answers = await self._in_batches("SendMessageBatch", self.url, entries, sizes)
-        return [
-            SendResult(error=answer) if isinstance(answer, EntryError) else SendResult(message_id=answer["MessageId"])
-            for answer in answers
-        ]
+        return await self._send(self.url, messages)
 
     async def receive(self, limit: int, *, wait: float, lease: float) -> list[Delivery]:
         """Receive up to ten messages."""
@@ -148,15 +145,15 @@ class SqsBroker:
     async def extend(self, deliveries: Sequence[Delivery], seconds: Sequence[float]) -> list[EntryError | None]:
         """Change visibility timeouts in requests of ten, in whole seconds, rounded up."""
         entries = [
-            {"ReceiptHandle": delivery.receipt_handle, "VisibilityTimeout": self._visibility(delivery, wanted)}
+            _lease_entry(delivery, self._visibility(delivery, wanted))
             for delivery, wanted in zip(deliveries, seconds, strict=True)
         ]
-        return _errors(await self._in_batches("ChangeMessageVisibilityBatch", self.url, entries))
+        return _errors(await self._batches.run("ChangeMessageVisibilityBatch", self.url, entries))
 
     async def delete(self, deliveries: Sequence[Delivery]) -> list[EntryError | None]:
         """Delete in requests of ten."""
-        entries = [{"ReceiptHandle": delivery.receipt_handle} for delivery in deliveries]
-        return _errors(await self._in_batches("DeleteMessageBatch", self.url, entries))
+        entries = [Entry(fields={"ReceiptHandle": delivery.receipt_handle}) for delivery in deliveries]
+        return _errors(await self._batches.run("DeleteMessageBatch", self.url, entries))
 
     async def dead_letter(self, burials: Sequence[Burial]) -> list[EntryError | None]:
         """Send copies to the dead letter queue, then delete the originals of those that it accepted."""
@@ -172,14 +169,16 @@ class SqsBroker:
         if self.dlq_url is None:
             return []
         found: list[Delivery] = []
-        while len(found) < limit:
-            batch = await self._receive(self.dlq_url, limit - len(found), wait=0, lease=hold or _LOOK)
-            if not batch:
-                break
-            found += batch
-        if not hold:
-            entries = [{"ReceiptHandle": delivery.receipt_handle, "VisibilityTimeout": 0} for delivery in found]
-            await self._in_batches("ChangeMessageVisibilityBatch", self.dlq_url, entries)
+        try:
+            while len(found) < limit:
+                batch = await self._receive(self.dlq_url, limit - len(found), wait=0, lease=hold or _LOOK)
+                if not batch:
+                    break
+                found += batch
+        finally:
+            if not hold:
+                given_back = [_lease_entry(delivery, 0) for delivery in found]
+                await self._batches.run("ChangeMessageVisibilityBatch", self.dlq_url, given_back)
         return [letter_of_delivery(delivery) for delivery in found]
 
     async def status(self) -> QueueStatus:
@@ -189,14 +188,22 @@ class SqsBroker:
         return QueueStatus(**{name: int(attributes.get(attribute, 0)) for name, attribute in _COUNTS.items()})
 
     async def _find_dlq(self, policy: str | None) -> str | None:
-        if policy is None:
+        target = _DLQ_ARN.fullmatch(str(json.loads(policy or "{}").get("deadLetterTargetArn", "")))
+        if target is None:
             return None
-        name = str(json.loads(policy).get("deadLetterTargetArn", "")).rsplit(":", 1)[-1]
+        # The account too: by name alone, SQS looks in the account of whoever asks.
+        payload = {"QueueName": target["name"], "QueueOwnerAWSAccountId": target["account"]}
         try:
-            return str((await self.call("GetQueueUrl", {"QueueName": name}))["QueueUrl"])
-        except (PermissionMissingError, QueueNotFoundError) as error:
-            self._warn(error)
-            return None
+            return str((await self.call("GetQueueUrl", payload))["QueueUrl"])
+        except (PermissionMissingError, QueueNotFoundError):
+            return None  # whoever wants to bury something is told then
+
+    async def _send(self, url: str, messages: Sequence[Message]) -> list[SendResult]:
+        # SQS refuses a whole request for some faults of one entry, which the others must not pay for.
+        refused = [refusal(message) for message in messages]
+        entries = [_send_entry(m) for m, error in zip(messages, refused, strict=True) if error is None]
+        answers = iter(await self._batches.run("SendMessageBatch", url, entries))
+        return [_sent(next(answers)) if error is None else SendResult(error=error) for error in refused]
 
     async def _receive(self, url: str, limit: int, *, wait: float, lease: float) -> list[Delivery]:
         payload = {
@@ -216,77 +223,22 @@ class SqsBroker:
     async def _copy(self, burials: Sequence[Burial]) -> list[EntryError | None]:
         if self.dlq_url is None:
             none = EntryError(code="NoDeadLetterQueue", text=f"{self.url} has none; it is left to the redrive policy")
-            self._warn_once("dead_letter.unavailable", reason=none.text)
+            self._warn_once("dead_letter.unavailable", "dead_letter", none.text)
             return [none] * len(burials)
-        copies = [burial_copy(burial) for burial in burials]
-        sizes = [copy.size for copy in copies]
-        answers = await self._in_batches(
-            "SendMessageBatch", self.dlq_url, [_send_entry(copy) for copy in copies], sizes
-        )
-        errors = _errors(answers)
+        errors = [result.error for result in await self._send(self.dlq_url, [burial_copy(b) for b in burials])]
         for error in errors:
-            if error is not None:
-                self._warn_once("dead_letter.unavailable", reason=error.text)
+            if error is not None and error.code in _UNWRITABLE:
+                self._warn_once("dead_letter.unavailable", "dead_letter", error.text)
         return errors
-
-    async def _in_batches(
-        self, action: str, url: str, entries: Sequence[Mapping[str, Any]], sizes: Sequence[int] | None = None
-    ) -> list[Answer]:
-        """One answer for each of `entries`, after tries enough for what fails in passing.
-
-        Entries of one group that are sent again arrive behind those that were accepted before; which is why a fan-out
-        whose tasks must run in order says so through its group and is small, or tolerates this after an error.
-        """
-        answers = await self._try_once(action, url, entries, sizes or [0] * len(entries))
-        wait = _FIRST_WAIT
-        for _ in range(_TRIES - 1):
-            again = [i for i, answer in enumerate(answers) if isinstance(answer, EntryError) and answer.retryable]
-            if not again:
-                break
-            await self._clock.sleep(wait / 2 + self._rng.random() * wait / 2)
-            wait *= 4
-            retried = await self._try_once(
-                action, url, [entries[i] for i in again], [sizes[i] if sizes else 0 for i in again]
-            )
-            for index, answer in zip(again, retried, strict=True):
-                answers[index] = answer
-        return answers
-
-    async def _try_once(
-        self, action: str, url: str, entries: Sequence[Mapping[str, Any]], sizes: Sequence[int]
-    ) -> list[Answer]:
-        room = asyncio.Semaphore(_AT_ONCE)
-
-        async def request(indices: Sequence[int]) -> list[Answer]:
-            batch = [{"Id": str(i), **entries[i]} for i in indices]
-            async with room:
-                return await self._request(action, url, batch)
-
-        answers = await asyncio.gather(*(request(indices) for indices in batches(sizes)))
-        return [answer for batch in answers for answer in batch]
-
-    async def _request(self, action: str, url: str, batch: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        try:
-            answer = await self.call(action, {"QueueUrl": url, "Entries": batch})
-        except BrokerError as error:
-            if isinstance(error, PermissionMissingError):
-                self._warn(error)
-            return [error_of_all(error)] * len(batch)
-        return reconcile(answer, [entry["Id"] for entry in batch])
 
     def _visibility(self, delivery: Delivery, seconds: float) -> int:
         left = limits.MAX_VISIBILITY - (self._clock.now() - delivery.received_at)
         return max(0, min(math.ceil(seconds), int(left)))
 
-    def _warn(self, error: BrokerError) -> None:
-        action = error.action if isinstance(error, PermissionMissingError) else type(error).__name__
-        self._warn_once("permission.missing", action=action, reason=str(error))
-
-    def _warn_once(self, event: str, **fields: str) -> None:
-        key = event + fields.get("action", "")
-        if key not in self._warned:
-            self._warned.add(key)
-            self._telemetry.emit(event, queue=self.url, **fields)
+    def _warn_once(self, event: str, action: str, reason: str) -> None:
+        if (event, action) not in self._warned:
+            self._warned.add((event, action))
+            self._telemetry.emit(event, queue=self.url, action=action, reason=reason)
 
 
 def _check_url(url: str) -> None:
@@ -298,8 +250,8 @@ def _check_url(url: str) -> None:
         raise NotFifoError(f"queue URL {url!r}: {name!r} is not a FIFO queue; the name of one ends in .fifo")
 
 
-def _send_entry(message: Message) -> dict[str, Any]:
-    return {
+def _send_entry(message: Message) -> Entry:
+    fields = {
         "MessageBody": message.body,
         "MessageGroupId": message.group_id,
         "MessageDeduplicationId": message.deduplication_id,
@@ -307,6 +259,11 @@ def _send_entry(message: Message) -> dict[str, Any]:
             name: {"DataType": "String", "StringValue": value} for name, value in message.attributes.items()
         },
     }
+    return Entry(fields=fields, size=message.size, group=message.group_id)
+
+
+def _lease_entry(delivery: Delivery, seconds: int) -> Entry:
+    return Entry(fields={"ReceiptHandle": delivery.receipt_handle, "VisibilityTimeout": seconds})
 
 
 def _delivery(message: Mapping[str, Any], now: float) -> Delivery:
@@ -321,8 +278,16 @@ def _delivery(message: Mapping[str, Any], now: float) -> Delivery:
         receive_count=int(system.get("ApproximateReceiveCount", 1)),
         sent_at=int(system.get("SentTimestamp", 0)) / 1000,
         received_at=now,
-        attributes={name: value["StringValue"] for name, value in attributes.items() if "StringValue" in value},
+        attributes={
+            name: value["StringValue"]
+            for name, value in attributes.items()
+            if value.get("DataType", "").partition(".")[0] == "String"
+        },
     )
+
+
+def _sent(answer: Answer) -> SendResult:
+    return SendResult(error=answer) if isinstance(answer, EntryError) else SendResult(message_id=answer["MessageId"])
 
 
 def _errors(answers: Sequence[Answer]) -> list[EntryError | None]:
