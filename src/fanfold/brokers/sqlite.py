@@ -17,6 +17,7 @@ from fanfold.clock import Clock, SystemClock
 from fanfold.database import Database, Operation, T
 from fanfold.engine import store
 from fanfold.engine.doorbell import Bell, Doorbell
+from fanfold.errors import StorageError
 from fanfold.model import DeadLetter, Delivery, EntryError, Message, QueueStatus, SendResult
 from fanfold.urls import parse_sqlite
 
@@ -69,8 +70,8 @@ class SqliteBroker:
     async def open(self) -> None:
         """Open the file and create the queues. Idempotent."""
         if not self._open:
-            self._open = True
             await asyncio.to_thread(self._prepare)
+            self._open = True
 
     async def close(self) -> None:
         """Let go of the file. Idempotent."""
@@ -85,7 +86,10 @@ class SqliteBroker:
         refused = [refusal(message) for message in messages]
         accepted = [(m, self._new_id()) for m, error in zip(messages, refused, strict=True) if error is None]
         now = self._now()
-        results = iter(await self._change(lambda c: store.send(c, self._queue, accepted, now)))
+        try:
+            results = iter(await self._change(lambda c: store.send(c, self._queue, accepted, now)))
+        except StorageError as error:
+            return [SendResult(error=own or _error_of_all(error)) for own in refused]
         return [next(results) if error is None else SendResult(error=error) for error in refused]
 
     async def receive(self, limit: int, *, wait: float, lease: float) -> list[Delivery]:
@@ -99,6 +103,8 @@ class SqliteBroker:
             try:
                 while not deliveries and not over.done() and ended == self._polls_ended:
                     deliveries = await self._receive_when_ready(bell, over, limit, lease)
+                if not deliveries and over.done():
+                    deliveries = await self._receive_now(limit, lease)  # what became visible as the wait ended
             finally:
                 over.cancel()
             return deliveries
@@ -112,18 +118,18 @@ class SqliteBroker:
         """Let leases end so many seconds from now."""
         now = self._now()
         changes = [(d.receipt_handle, _milliseconds(s)) for d, s in zip(deliveries, seconds, strict=True)]
-        return await self._change(lambda c: store.change_visibility(c, self._queue, changes, now))
+        return await self._each(len(changes), lambda c: store.change_visibility(c, self._queue, changes, now))
 
     async def delete(self, deliveries: Sequence[Delivery]) -> list[EntryError | None]:
         """Delete messages."""
         now, handles = self._now(), [d.receipt_handle for d in deliveries]
-        return await self._change(lambda c: store.delete(c, self._queue, handles, now))
+        return await self._each(len(handles), lambda c: store.delete(c, self._queue, handles, now))
 
     async def dead_letter(self, burials: Sequence[Burial]) -> list[EntryError | None]:
         """Replace messages by copies with their reasons in the dead letter queue, each in one transaction."""
         now = self._now()
         copies = [(b.delivery.receipt_handle, burial_copy(b), self._new_id()) for b in burials]
-        return await self._change(lambda c: store.bury(c, self._queue, copies, now))
+        return await self._each(len(copies), lambda c: store.bury(c, self._queue, copies, now))
 
     async def dead_letters(self, limit: int, *, hold: float = 0.0) -> list[DeadLetter]:
         """Look at the dead letter queue."""
@@ -149,6 +155,13 @@ class SqliteBroker:
 
     def _prepare(self) -> None:
         self._database.open()
+        try:
+            self._create_queues()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _create_queues(self) -> None:
         self._database.migrate("engine", store.SCHEMA)
         now = self._now()
         names = self._address.dead_letter_queue, self._address.queue
@@ -189,6 +202,13 @@ class SqliteBroker:
             for future in waits:
                 future.cancel()
 
+    async def _each(self, count: int, operation: Operation[list[EntryError | None]]) -> list[EntryError | None]:
+        """A change of several entries; where the file fails, that is the error of each."""
+        try:
+            return await self._change(operation)
+        except StorageError as error:
+            return [_error_of_all(error)] * count
+
     async def _change(self, operation: Operation[T]) -> T:
         """A write that may make something receivable."""
         result = await self._write(operation)
@@ -207,3 +227,7 @@ class SqliteBroker:
 
 def _milliseconds(seconds: float) -> int:
     return math.ceil(seconds * 1000)
+
+
+def _error_of_all(error: StorageError) -> EntryError:
+    return EntryError(code=type(error).__name__.removesuffix("Error"), text=str(error), retryable=error.transient)

@@ -57,12 +57,14 @@ class Doorbell:
             bell.ring()
 
     def close(self) -> None:
-        """End the thread. Idempotent."""
+        """End the thread; a later listener starts another. Idempotent."""
         self._closed.set()
         self._occupied.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self._closed.clear()
+        self._occupied.clear()
 
     def _tick(self, watch: Watch) -> None:
         try:

@@ -42,8 +42,8 @@ class SqliteLedger:
     async def start(self) -> None:
         """Open the file and bring the tables up to date. Idempotent."""
         if not self._started:
-            self._started = True
             await asyncio.to_thread(self._open)
+            self._started = True
 
     async def close(self) -> None:
         """Let go of the file. Idempotent."""
@@ -95,7 +95,11 @@ class SqliteLedger:
 
     def _open(self) -> None:
         self._database.open()
-        self._database.migrate("ledger", _SCHEMA)
+        try:
+            self._database.migrate("ledger", _SCHEMA)
+        except BaseException:
+            self._database.close()
+            raise
 
     async def _write(self, operation: Operation[T]) -> T:
         return await asyncio.wrap_future(self._database.write(operation))
