@@ -4,11 +4,16 @@ import itertools
 import json
 
 import boto3
+import hypothesis
 import pytest
 
 from servers import moto_server
 
 _NUMBERS = itertools.count()
+
+# No test depends on how fast the machine is, and hypothesis' deadline for an example would be such a test.
+hypothesis.settings.register_profile("fanfold", deadline=None)
+hypothesis.settings.load_profile("fanfold")
 
 
 @pytest.fixture(scope="session")

@@ -17,12 +17,12 @@ def portal():
 
 
 async def where():
-    return threading.current_thread().name, asyncio.get_running_loop()
+    return threading.current_thread(), asyncio.get_running_loop()
 
 
 def test_a_caller_without_a_loop_gets_the_coroutines_result(portal):
-    name, _ = portal.call(where())
-    assert name == "fanfold-portal"
+    thread, _ = portal.call(where())
+    assert thread.name == "fanfold-portal"
 
 
 def test_a_caller_gets_the_coroutines_error(portal):
@@ -53,15 +53,16 @@ async def test_a_caller_may_have_a_loop_of_its_own(portal):
     assert loop is not asyncio.get_running_loop()
 
 
-def test_before_the_first_call_there_is_no_thread(portal):
-    assert "fanfold-portal" not in {thread.name for thread in threading.enumerate()}
-    portal.close()
+def test_before_the_first_call_there_is_no_thread():
+    before = threading.enumerate()
+    Portal().close()
+    assert set(threading.enumerate()) <= set(before)
 
 
 def test_close_ends_the_thread_and_the_loop(portal):
-    _, loop = portal.call(where())
+    thread, loop = portal.call(where())
     portal.close()
-    assert "fanfold-portal" not in {thread.name for thread in threading.enumerate()}
+    assert not thread.is_alive()
     assert loop.is_closed()
 
 

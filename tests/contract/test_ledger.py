@@ -426,6 +426,15 @@ async def test_ends_of_the_last_names_in_one_write_make_the_fold_due(ledger):
     assert answers[-1] == Recorded(applied=True, fold_due=True)
 
 
+async def test_a_late_failure_in_the_write_that_completes_a_fan_out_makes_no_fold_due(ledger):
+    await ledger.open(plan("words", "roof"))
+    await run(ledger, "words")
+    await claim(ledger, "roof")
+    late = Finish(fan_out_id="f1", task_name="words", attempt=1, failure=SLOW)
+    last = Finish(fan_out_id="f1", task_name="roof", attempt=1, result="1")
+    assert await ledger.finish([late, last]) == [Recorded(applied=False), Recorded(applied=True, fold_due=True)]
+
+
 async def test_ends_at_once_make_the_fold_due_for_somebody(ledger, other):
     names = [f"task{number}" for number in range(10)]
     await ledger.open(plan(*names))
@@ -441,6 +450,7 @@ async def test_the_fold_stays_due_until_it_is_over(ledger):
     assert (await claim(ledger)).fold_due
     await claim(ledger, FOLD_NAME)
     assert (await claim(ledger)).fold_due
+    assert (await finish(ledger)).fold_due
     await finish(ledger, FOLD_NAME, 1, failure=SLOW)
     assert (await claim(ledger)).fold_due
     await run(ledger, FOLD_NAME)

@@ -77,7 +77,8 @@ class Finish:
 class Recorded:
     """What a write did.
 
-    `applied` is False for a late worker; the same write again (its answer may have been lost) counts as applied.
+    `applied` is False for a late worker; the same write again (its answer may have been lost) counts as applied,
+    except one without an `attempt`: nobody can tell whose it was.
     `fold_due` is as in `Claimed`, and False while the task isn't terminal.
     """
 
@@ -122,7 +123,7 @@ class Ledger(Protocol):
         """The tasks of one fan-out in the order of the plan; empty when there is none."""
 
     async def stalled(self, *, untouched_for: float, limit: int = 100) -> Sequence[FanOut]:
-        """Open fan-outs in which nothing was written for so many seconds, oldest first, without their tasks."""
+        """Open fan-outs in which no attempt ended for so many seconds, oldest first, without their tasks."""
 
     async def unfolded(self, *, completed_since: float, completed_before: float, limit: int = 100) -> Sequence[FanOut]:
         """Fan-outs completed between two times whose fold was never claimed, oldest first, without their tasks."""

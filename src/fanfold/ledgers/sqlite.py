@@ -80,7 +80,7 @@ class SqliteLedger:
         return await self._read(lambda connection: rows.tasks(connection, fan_out_id))
 
     async def stalled(self, *, untouched_for: float, limit: int = 100) -> Sequence[FanOut]:
-        """Open fan-outs in which nothing was written for so many seconds."""
+        """Open fan-outs in which no attempt ended for so many seconds."""
         since = self._clock.now() - untouched_for
         return await self._read(lambda connection: rows.summaries(connection, _SQL["stalled"], (since, limit)))
 
