@@ -28,7 +28,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fanfold")
 def main() -> None:
-    r"""Fan one event out into N tasks, work on them in parallel, fold them into one completion.
+    """Fan one event out into N tasks, work on them in parallel, fold them into one completion.
 
     \b
     A first minute:

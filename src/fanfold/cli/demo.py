@@ -38,7 +38,7 @@ def demo(
     folder: Path,
     as_json: bool,
 ) -> None:
-    r"""Describe the Python distributions installed here: each is an event, and its fields are tasks.
+    """Describe the Python distributions installed here: each is an event, and its fields are tasks.
 
     \b
       fanfold demo

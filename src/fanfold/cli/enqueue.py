@@ -68,7 +68,7 @@ def enqueue(
     as_json: bool,
     **overrides: Any,
 ) -> None:
-    r"""Enqueue the TASKS of one ENTITY_ID, or the events of a --file.
+    """Enqueue the TASKS of one ENTITY_ID, or the events of a --file.
 
     \b
       fanfold enqueue doc-123 yearBuilt roofType --metadata '{"tenant": "acme"}' --event-id documents:3:1042

@@ -36,7 +36,7 @@ _COLOURS: Final = {
 def status(
     fan_out_id: str | None, target: str | None, *, open_only: bool, limit: int, as_json: bool, **overrides: Any
 ) -> None:
-    r"""Show the queue's counts and the newest fan-outs, or the tasks of one FAN_OUT_ID.
+    """Show the queue's counts and the newest fan-outs, or the tasks of one FAN_OUT_ID.
 
     \b
       fanfold status --queue-url sqlite:///tasks.db

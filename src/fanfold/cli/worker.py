@@ -28,7 +28,7 @@ from fanfold.runner import run_worker
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def worker(target: str, log_level: str, log_format: str, **overrides: Any) -> None:
-    r"""Work on the tasks of the application MODULE:NAME until stopped.
+    """Work on the tasks of the application MODULE:NAME until stopped.
 
     \b
       fanfold worker app:app
