@@ -7,11 +7,18 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from fanfold.app import Fanfold
 from fanfold.service import Deadline
-from fanfold.worker import Worker
+
+_SPARE_THREADS: Final = 8
+_LAST_MOMENT: Final = 0.2
+"""Seconds in which a thread without work ends."""
 
 
 def run_worker(app: Fanfold) -> None:
@@ -20,25 +27,40 @@ def run_worker(app: Fanfold) -> None:
     Raises:
         ConfigurationError, BrokerError, LedgerError: the worker couldn't start.
     """
-    worker = asyncio.run(_serve(app))
-    if worker.overdue:
-        # A thread that outlived its task can't be ended, and the interpreter would wait for it for ever.
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    with asyncio.Runner() as runner:
+        runner.run(_serve(app))
+        if _threads_go_on():
+            # A thread that outlived its task can't be ended; loop and interpreter would wait for it for ever.
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
 
-async def _serve(app: Fanfold) -> Worker:
-    async with app:
-        worker = await app.worker()
-        signals = _Signals()
-        await worker.start()
-        await signals.first.wait()
-        deadline = Deadline(app.settings.grace)
-        signals.on_second = deadline.bring_forward
-        await worker.stop(deadline)
-        return worker
+async def _serve(app: Fanfold) -> None:
+    # One thread for each task that hands its blocking calls to `asyncio.to_thread`, and some for ourselves.
+    threads = ThreadPoolExecutor(app.settings.concurrency + _SPARE_THREADS, thread_name_prefix="fanfold-loop")
+    asyncio.get_running_loop().set_default_executor(threads)
+    try:
+        async with app:
+            worker = await app.worker()
+            signals = _Signals()
+            await worker.start()
+            await signals.first.wait()
+            deadline = Deadline(app.settings.grace)
+            signals.on_second(deadline.bring_forward)
+            await worker.stop(deadline)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _threads_go_on() -> bool:
+    """Whether the work of a task, or what it gave to another thread, still runs after the worker's end."""
+    until = time.monotonic() + _LAST_MOMENT
+    threads = [t for t in threading.enumerate() if t.name.startswith("fanfold-") and not t.daemon]
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return any(thread.is_alive() for thread in threads)
 
 
 class _Signals:
@@ -46,12 +68,20 @@ class _Signals:
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
-        self.on_second: Callable[[], None] = lambda: None
+        self._second = False
+        self._hurry: Callable[[], None] = lambda: None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received)
 
+    def on_second(self, hurry: Callable[[], None]) -> None:
+        """Let the second signal call `hurry`; at once, where it came together with the first."""
+        self._hurry = hurry
+        if self._second:
+            hurry()
+
     def _received(self) -> None:
         if self.first.is_set():
-            self.on_second()
+            self._second = True
+            self._hurry()
         self.first.set()

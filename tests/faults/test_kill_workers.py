@@ -46,7 +46,7 @@ async def test_three_hundred_killed_workers_break_no_promise(make_site, rng):
     assert {letter.reason for letter in letters} == {"Reject: this entity has none"}
 
 
-# About 10 seconds on two cores.
+# About 5 seconds on two cores.
 async def test_tasks_that_killed_workers_have_spent_are_dead_and_folded(make_site, rng):
     site, tasks = make_site(lease=0.75, max_attempts=2), [*TASKS, "deadly"]
     entities = massacre(site, rng, kills=60, tasks=tasks, app="deadly")
