@@ -363,3 +363,25 @@ with turns:
         turns.open()
         turns.close()
         turns.close()
+
+
+def test_openers_of_one_process_come_to_a_new_file_at_the_same_moment(tmp_path):
+    failures = []
+
+    def use(path, together):
+        database = Database(path)
+        together.wait()
+        try:
+            database.open()
+            database.close()
+        except StorageError as error:
+            failures.append(error)
+
+    for number in range(100):  # about one round in ten failed
+        together = threading.Barrier(4)
+        threads = [threading.Thread(target=use, args=(tmp_path / f"{number}.db", together)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []

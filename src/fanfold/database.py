@@ -6,6 +6,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -28,6 +29,7 @@ _Job = tuple[Operation[Any], "Future[Any]"]
 _GROUP: Final = 256
 """Operations in one transaction at most: bounds how long others wait for the write lock."""
 _BUSY_SECONDS: Final = 30.0
+_WAL_RETRY: Final = 0.005
 _FILE_FAILED: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -309,12 +311,30 @@ def _transact(connection: sqlite3.Connection, begin: str, operations: Sequence[O
 
 
 def _use_wal(connection: sqlite3.Connection, path: Path) -> None:
-    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    mode = _set_wal(connection)
     if mode != "wal":
         raise StorageError(
             f"{path}: this file system can't do SQLite's write-ahead log (journal mode stays {mode!r}); "
             "put the file on a local disk"
         )
+
+
+def _set_wal(connection: sqlite3.Connection) -> str:
+    """Ask for the write-ahead log; answers the mode in force.
+
+    SQLite doesn't wait for this lock as it does for others: a second opener of a new file is refused at once. Processes
+    take turns, but two apps of one process hold the turn together.
+    """
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            mode: str = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_WAL_RETRY)
+        else:
+            return mode
 
 
 def _migrate(connection: sqlite3.Connection, part: str, scripts: Sequence[str], path: Path) -> None:
