@@ -55,8 +55,8 @@ def longest_line(doc_id: str) -> int:
 
 
 @app.on_complete
-def publish(fan_out: FanOut) -> None:
-    """Print the document's record as one line of JSON."""
+async def publish(fan_out: FanOut) -> None:
+    """Print the document's record as one line of JSON: on the loop, since lines of two threads would mingle."""
     failures = {name: failure.message for name, failure in fan_out.failures.items()}
     print(json.dumps({"doc_id": fan_out.entity_id, "fields": fan_out.results, "failures": failures}))
 
