@@ -20,12 +20,13 @@ SOURCES = {
 
 LAYERS = {
     "values": "clock context errors ids limits model outcome retry",
-    "mechanisms": "batcher codec database portal registry service settings slots sql telemetry turns urls",
+    "mechanisms": "batcher codec connection_thread database portal registry service settings slots sql telemetry "
+    "turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
     "parts": "executor intake leases producer reconciler settler worker",
-    "application": "fanfold app wiring",
-    "edges": r"__main__ cli(\.\w+)? demo(\.\w+)? handler runner testing",
+    "application": "app wiring",
+    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner testing",
 }
 BELOW = ["values", "mechanisms", "protocols"]
 MAY_IMPORT = {
@@ -92,7 +93,8 @@ def test_imports_are_absolute():
         ("boto3", {"fanfold.brokers.boto"}),
         ("botocore", {"fanfold.brokers.boto"}),
         ("pebble", {"fanfold.executor"}),
-        ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.database", "fanfold.engine.store", "fanfold.ledgers.rows",
+        ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
+         "fanfold.database", "fanfold.engine.store", "fanfold.ledgers.rows",
                      "fanfold.ledgers.sqlite"}),
     ],
 )  # fmt: skip

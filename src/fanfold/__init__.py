@@ -3,6 +3,7 @@
 from fanfold.app import Fanfold
 from fanfold.context import Context
 from fanfold.errors import FanfoldError
+from fanfold.handler import TaskQueueHandler
 from fanfold.model import Enqueued, Failure, FanOut, Progress, QueueStatus, TaskRecord, TaskSpec, TaskState, Timeout
 from fanfold.outcome import Completed, Outcome, Reject, Retry
 from fanfold.retry import Backoff
@@ -25,6 +26,7 @@ __all__ = [
     "QueueStatus",
     "Reject",
     "Retry",
+    "TaskQueueHandler",
     "TaskRecord",
     "TaskSpec",
     "TaskState",

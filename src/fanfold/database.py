@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+from fanfold.connection_thread import ConnectionThread, Job, Operation, T
 from fanfold.errors import (
     ConfigurationError,
     StorageBusyError,
@@ -22,12 +23,6 @@ from fanfold.errors import (
 )
 from fanfold.turns import Turns
 
-T = TypeVar("T")
-Operation = Callable[[sqlite3.Connection], T]
-_Job = tuple[Operation[Any], "Future[Any]"]
-
-_GROUP: Final = 256
-"""Operations in one transaction at most: bounds how long others wait for the write lock."""
 _BUSY_SECONDS: Final = 30.0
 _WAL_RETRY: Final = 0.005
 _FILE_FAILED: Final = frozenset(
@@ -67,8 +62,8 @@ class Database:
         self._guard = threading.Lock()
         self._pid = os.getpid()
         self._turns = Turns(path.with_name(path.name + "-turn"))
-        self._writer = _Executor("fanfold-writer", self._connect, self._write_group)
-        self._reader = _Executor("fanfold-reader", self._connect, self._read_group)
+        self._writer = ConnectionThread("fanfold-writer", self._connect, self._write_group)
+        self._reader = ConnectionThread("fanfold-reader", self._connect, self._read_group)
 
     def open(self) -> None:
         """Open the file (created where missing) and start the threads. Each call needs its `close`.
@@ -80,6 +75,16 @@ class Database:
             if not self._users:
                 self._start()
             self._users += 1
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Open, and prepare what lives in the file in a `with` block: where that fails, the file is closed again."""
+        self.open()
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let the last user's call end the threads, after what they have taken on."""
@@ -107,14 +112,14 @@ class Database:
         """A cheap way to notice other processes' commits; for the thread that asks."""
         return Watch(self._connect())
 
-    def _submit(self, executor: _Executor, operation: Operation[T]) -> Future[T]:
+    def _submit(self, thread: ConnectionThread, operation: Operation[T]) -> Future[T]:
         if os.getpid() != self._pid:
             raise ConfigurationError(
                 f"{self.path} was opened before a fork; SQLite files don't survive one. Create the Fanfold app, or "
                 "first use it, after the fork (gunicorn: without preload_app)."
             )
         future: Future[T] = Future()
-        executor.submit(operation, future)
+        thread.submit(operation, future)
         return future
 
     def _start(self) -> None:
@@ -162,7 +167,7 @@ class Database:
             raise
         return connection
 
-    def _write_group(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+    def _write_group(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
         try:
             with self._turns:
                 results = _transact(connection, "BEGIN IMMEDIATE", [operation for operation, _ in jobs])
@@ -172,7 +177,7 @@ class Database:
         for (_, future), result in zip(jobs, results, strict=True):
             future.set_result(result)
 
-    def _write_failed(self, connection: sqlite3.Connection, jobs: Sequence[_Job], error: Exception) -> None:
+    def _write_failed(self, connection: sqlite3.Connection, jobs: Sequence[Job], error: Exception) -> None:
         if len(jobs) == 1 or _concerns_all(error):
             for _, future in jobs:
                 future.set_exception(self._named(error))
@@ -180,7 +185,7 @@ class Database:
         for job in jobs:
             self._write_group(connection, [job])
 
-    def _read_group(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+    def _read_group(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
         for operation, future in jobs:
             try:
                 future.set_result(_transact(connection, "BEGIN", [operation])[0])
@@ -210,64 +215,6 @@ class Watch:
     def _version(self) -> int:
         version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
         return version
-
-
-class _Executor:
-    """A thread with a connection, fed by a queue, that handles all that waits at once."""
-
-    def __init__(
-        self,
-        name: str,
-        connect: Callable[[], sqlite3.Connection],
-        handle: Callable[[sqlite3.Connection, Sequence[_Job]], None],
-    ) -> None:
-        self._name = name
-        self._connect = connect
-        self._handle = handle
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._guard = threading.Lock()
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, args=(self._connect(),), name=self._name, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        with self._guard:
-            thread, self._thread = self._thread, None
-            if thread is None:
-                return
-            self._jobs.put(None)
-        thread.join()
-
-    def submit(self, operation: Operation[Any], future: Future[Any]) -> None:
-        # Under the guard nothing gets behind the end mark, where nobody would ever answer it.
-        with self._guard:
-            if self._thread is not None:
-                self._jobs.put((operation, future))
-                return
-        future.set_exception(StorageError(f"{self._name}: the file was closed; open the app again before using it"))
-
-    def _run(self, connection: sqlite3.Connection) -> None:
-        try:
-            while jobs := self._take():
-                if live := [job for job in jobs if job[1].set_running_or_notify_cancel()]:
-                    self._handle(connection, live)
-        finally:
-            connection.close()
-
-    def _take(self) -> list[_Job]:
-        first = self._jobs.get()
-        if first is None:
-            return []
-        jobs = [first]
-        while len(jobs) < _GROUP and not self._jobs.empty():
-            job = self._jobs.get()
-            if job is None:
-                self._jobs.put(None)  # for the next round, behind what is taken now
-                break
-            jobs.append(job)
-        return jobs
 
 
 def storage_error(error: sqlite3.Error, path: Path) -> StorageError:

@@ -101,8 +101,6 @@ class Worker(Service):
         self._lanes: set[asyncio.Task[None]] = set()
         self._running = 0
         self._draining = False
-        self.overdue = 0
-        """Threads that outlived their task's timeout or cancellation and still run."""
 
     @property
     def last_receive_at(self) -> float | None:
@@ -196,13 +194,8 @@ class Worker(Service):
         if not leftovers:
             self._slots.give_back()
         for leftover in leftovers:
-            self.overdue += 1
             self._telemetry.emit("task.overdue", worker=self.name)
-            leftover.add_done_callback(self._leftover_ended)
-
-    def _leftover_ended(self, _: asyncio.Future[object]) -> None:
-        self.overdue -= 1
-        self._slots.give_back()
+            leftover.add_done_callback(lambda _: self._slots.give_back())
 
     async def _decide(self, delivery: Delivery, leftovers: list[asyncio.Future[object]]) -> Settlement:
         try:

@@ -14,7 +14,8 @@ from fanfold import limits
 from fanfold.brokers.burial import burial_copy, letter_of, letter_of_delivery, refusal
 from fanfold.brokers.protocol import Burial
 from fanfold.clock import Clock, SystemClock
-from fanfold.database import Database, Operation, T
+from fanfold.connection_thread import Operation, T
+from fanfold.database import Database
 from fanfold.engine import store
 from fanfold.engine.doorbell import Bell, Doorbell
 from fanfold.errors import StorageError
@@ -154,12 +155,8 @@ class SqliteBroker:
         return [letter_of_delivery(delivery) for delivery in received]
 
     def _prepare(self) -> None:
-        self._database.open()
-        try:
+        with self._database.opening():
             self._create_queues()
-        except BaseException:
-            self._database.close()
-            raise
 
     def _create_queues(self) -> None:
         self._database.migrate("engine", store.SCHEMA)

@@ -22,7 +22,9 @@ def opened(task_config: dict[str, Json]) -> Distribution:
 
 
 def listed(distribution: Distribution) -> list[ListedFile]:
-    """Its files. Rejects where the installer left no list."""
+    """Its files. Rejects where the installer left no list, or one that doesn't have them."""
+    if distribution.editable():
+        raise Reject(f"{distribution} is installed in place (editable): its RECORD doesn't list its files")
     files = distribution.files()
     if files is None:
         raise Reject(f"{distribution} has no RECORD: its installer left no list of files")

@@ -11,7 +11,8 @@ import msgspec
 
 from fanfold import codec, sql
 from fanfold.clock import Clock, SystemClock
-from fanfold.database import Database, Operation, T
+from fanfold.connection_thread import Operation, T
+from fanfold.database import Database
 from fanfold.errors import FanOutSealedError
 from fanfold.ledgers import rows
 from fanfold.ledgers.protocol import Claim, Claimed, Finish, Plan, Recorded
@@ -94,12 +95,8 @@ class SqliteLedger:
         return await self._write(lambda connection: rows.purge(connection, completed_before, limit))
 
     def _open(self) -> None:
-        self._database.open()
-        try:
+        with self._database.opening():
             self._database.migrate("ledger", _SCHEMA)
-        except BaseException:
-            self._database.close()
-            raise
 
     async def _write(self, operation: Operation[T]) -> T:
         return await asyncio.wrap_future(self._database.write(operation))
