@@ -21,11 +21,11 @@ SOURCES = {
 LAYERS = {
     "values": "clock context errors ids limits model outcome retry",
     "mechanisms": "batcher codec connection_thread database portal registry service settings slots sql telemetry "
-    "turns urls",
+    "tolerance turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
-    "parts": "executor intake leases producer reconciler settler worker",
-    "application": "app wiring",
+    "parts": "cancellations executor intake leases producer reconciler settler worker",
+    "application": "app declarations fan_outs wiring",
     "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner testing",
 }
 BELOW = ["values", "mechanisms", "protocols"]

@@ -276,7 +276,7 @@ async def test_a_stop_gives_back_what_has_not_started_and_finishes_what_runs(tmp
         finish.set()
         await stopping
         [summary] = await app.fan_outs_async()
-        fan_out = await app.fan_out_async(summary.fan_out_id)
+        fan_out = await app.fan_out(summary.fan_out_id).get_async()
         assert fan_out.results == {"first": "finished"}
         counts = await app.status_async()
         assert (counts.messages_available, counts.messages_in_flight) == (1, 0)

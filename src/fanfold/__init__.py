@@ -3,8 +3,21 @@
 from fanfold.app import Fanfold
 from fanfold.context import Context
 from fanfold.errors import FanfoldError
+from fanfold.fan_outs import FanOutHandle
 from fanfold.handler import TaskQueueHandler
-from fanfold.model import Enqueued, Failure, FanOut, Progress, QueueStatus, TaskRecord, TaskSpec, TaskState, Timeout
+from fanfold.model import (
+    Ended,
+    Enqueued,
+    Failure,
+    FanOut,
+    FanOutOptions,
+    Progress,
+    QueueStatus,
+    TaskRecord,
+    TaskSpec,
+    TaskState,
+    Timeout,
+)
 from fanfold.outcome import Completed, Outcome, Reject, Retry
 from fanfold.retry import Backoff
 from fanfold.telemetry import Event
@@ -15,10 +28,13 @@ __all__ = [
     "Backoff",
     "Completed",
     "Context",
+    "Ended",
     "Enqueued",
     "Event",
     "Failure",
     "FanOut",
+    "FanOutHandle",
+    "FanOutOptions",
     "Fanfold",
     "FanfoldError",
     "Outcome",

@@ -8,27 +8,26 @@ import random
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self
 
 from fanfold import ids, settings, wiring
 from fanfold.brokers.protocol import Broker
 from fanfold.clock import Clock, SystemClock
+from fanfold.declarations import Declarations
 from fanfold.errors import BrokerUnavailableError, ConfigurationError, NoLedgerError
 from fanfold.executor import Executor
+from fanfold.fan_outs import FanOutHandle
 from fanfold.ledgers.protocol import Ledger
-from fanfold.model import Enqueued, FanOut, Json, QueueStatus
+from fanfold.model import Enqueued, FanOut, FanOutOptions, Json, QueueStatus
 from fanfold.portal import Portal
 from fanfold.producer import Producer, Tasks
-from fanfold.registry import Registry
 from fanfold.telemetry import LogSubscriber, Subscriber, Telemetry
 from fanfold.worker import Worker, WorkerOptions
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +37,7 @@ class _Parts:
     producer: Producer
 
 
-class Fanfold:
+class Fanfold(Declarations):
     """An application: its tasks, and where its queue and ledger are.
 
     1. Declares tasks and the completion's handler while it is imported; nothing is opened then.
@@ -94,7 +93,7 @@ class Fanfold:
             "grace": grace,
         }
         self.words: Mapping[str, str] = {"entity_id": entity, "task_name": task}
-        self.registry = Registry(entity=entity, task=task)
+        super().__init__(entity=entity, task=task)
         self.telemetry = Telemetry(LogSubscriber(self.words))
         self._group_by = group_by
         self._sqs_client = sqs_client
@@ -132,56 +131,19 @@ class Fanfold:
             self.close()
             self._given, self.clock = before
 
-    @overload
-    def task(self, name: F) -> F: ...
-    @overload
-    def task(
-        self,
-        name: str | None = None,
-        *,
-        timeout: float = ...,
-        max_attempts: int | None = ...,
-        backoff: Any = ...,
-        process: bool = ...,
-    ) -> Callable[[F], F]: ...
-    def task(self, name: Any = None, **options: Any) -> Any:
-        """Declare a task. The function asks for what it wants by parameter name.
-
-        It may take `entity_id`, `task_name`, `task_config` (a typed one is validated before the run), `metadata` and
-        `context`. An async function runs on the loop, a plain one in a thread, with `process=True` in a process, where
-        a timeout really ends it. What it returns must be JSON.
-
-        Args:
-            name: the task's name; None: the function's.
-            options: `timeout` in seconds (900; `Timeout` has named ones), `max_attempts` (the application's),
-                `backoff` (a `Backoff`), `process`.
-
-        Raises:
-            DeclarationError: an unknown parameter or option, a name twice, a value that can't work.
-        """
-        if callable(name):
-            return self.registry.add(name)
-        return lambda function: self.registry.add(function, name, **options)
-
-    @overload
-    def on_complete(self, function: F) -> F: ...
-    @overload
-    def on_complete(self, *, timeout: float = ..., max_attempts: int | None = ...) -> Callable[[F], F]: ...
-    def on_complete(self, function: Any = None, **options: Any) -> Any:
-        """Declare what runs once when all tasks of a fan-out are terminal: itself a task, retried like any other.
-
-        The function may take `fan_out` (a `FanOut` with `results` and `failures`), `entity_id`, `metadata`, `context`.
-        """
-        if function is not None:
-            return self.registry.add_fold(function)
-        return lambda function: self.registry.add_fold(function, **options)
-
     def subscribe(self, subscriber: Subscriber) -> None:
         """Hand every event to `subscriber` (see `telemetry`)."""
         self.telemetry.subscribe(subscriber)
 
     async def enqueue_async(
-        self, entity_id: str, tasks: Tasks, *, metadata: Mapping[str, Json] | None = None, event_id: str | None = None
+        self,
+        entity_id: str,
+        tasks: Tasks,
+        *,
+        metadata: Mapping[str, Json] | None = None,
+        event_id: str | None = None,
+        options: FanOutOptions | None = None,
+        parent: FanOut | None = None,
     ) -> Enqueued:
         """Fan one event out: seal its set of task names in the ledger, then send a message for each.
 
@@ -193,21 +155,36 @@ class Fanfold:
             tasks: names, `{"name": …, "config": {…}}` dicts, or `TaskSpec`s; names are distinct.
             metadata: JSON that all tasks share.
             event_id: an id of the event that survives its redelivery (Kafka: topic, partition, offset).
+            options: when it ends (`FanOutOptions`); those of the first time stand.
+            parent: the fan-out whose completion this follows (the next stage). Without an `event_id` that completion is
+                the event: retried, it makes no second fan-out.
 
         Raises:
             InvalidInputError: something about the arguments; nothing was recorded or sent.
+            NoLedgerError: `options` or `parent` without a ledger.
             FanOutSealedError: the event was enqueued before with other names.
             FanOutIncompleteError: the queue didn't accept some; enqueue the event again.
             BrokerError, LedgerError: the queue or the ledger as a whole.
         """
         parts = await self._open()
-        return await parts.producer.enqueue(entity_id, tasks, metadata=metadata, event_id=event_id)
+        return await parts.producer.enqueue(
+            entity_id, tasks, metadata=metadata, event_id=event_id, options=options, parent=parent
+        )
 
     def enqueue(
-        self, entity_id: str, tasks: Tasks, *, metadata: Mapping[str, Json] | None = None, event_id: str | None = None
+        self,
+        entity_id: str,
+        tasks: Tasks,
+        *,
+        metadata: Mapping[str, Json] | None = None,
+        event_id: str | None = None,
+        options: FanOutOptions | None = None,
+        parent: FanOut | None = None,
     ) -> Enqueued:
         """`enqueue_async` for callers without an event loop."""
-        return self._portal.call(self.enqueue_async(entity_id, tasks, metadata=metadata, event_id=event_id))
+        return self._portal.call(
+            self.enqueue_async(entity_id, tasks, metadata=metadata, event_id=event_id, options=options, parent=parent)
+        )
 
     async def status_async(self) -> QueueStatus:
         """The queue's counts."""
@@ -217,21 +194,37 @@ class Fanfold:
         """`status_async` for callers without an event loop."""
         return self._portal.call(self.status_async())
 
-    async def fan_out_async(self, fan_out_id: str) -> FanOut | None:
-        """One fan-out with its tasks, or None. Raises NoLedgerError without a ledger."""
-        return await (await self._ledger()).get(fan_out_id)
+    def fan_out(self, fan_out_id: str) -> FanOutHandle:
+        """One fan-out, to `get`, `wait` for, `cancel` or `rerun`; each method has an `…_async` twin."""
+        return FanOutHandle(
+            fan_out_id,
+            connect=self._ledger_and_producer,
+            announces=lambda: self.registry.folds,
+            portal=self._portal,
+            clock=self.clock,
+        )
 
-    def fan_out(self, fan_out_id: str) -> FanOut | None:
-        """`fan_out_async` for callers without an event loop."""
-        return self._portal.call(self.fan_out_async(fan_out_id))
+    async def fan_outs_async(
+        self, *, limit: int = 50, open_only: bool = False, entity_id: str | None = None, parent: str | None = None
+    ) -> list[FanOut]:
+        """The newest fan-outs first, without their tasks. Raises NoLedgerError without a ledger.
 
-    async def fan_outs_async(self, *, limit: int = 50, open_only: bool = False) -> list[FanOut]:
-        """The newest fan-outs first, without their tasks. Raises NoLedgerError without a ledger."""
-        return list(await (await self._ledger()).list(limit=limit, open_only=open_only))
+        Args:
+            limit: how many at most.
+            open_only: only those that haven't ended, the ones in which something happened last first.
+            entity_id: only those of one entity.
+            parent: only those that the completion of this fan-out (an id) enqueued.
+        """
+        ledger, _ = await self._ledger_and_producer()
+        return list(await ledger.list(limit=limit, open_only=open_only, entity_id=entity_id, parent=parent))
 
-    def fan_outs(self, *, limit: int = 50, open_only: bool = False) -> list[FanOut]:
+    def fan_outs(
+        self, *, limit: int = 50, open_only: bool = False, entity_id: str | None = None, parent: str | None = None
+    ) -> list[FanOut]:
         """`fan_outs_async` for callers without an event loop."""
-        return self._portal.call(self.fan_outs_async(limit=limit, open_only=open_only))
+        return self._portal.call(
+            self.fan_outs_async(limit=limit, open_only=open_only, entity_id=entity_id, parent=parent)
+        )
 
     async def broker(self) -> Broker:
         """The queue, opened."""
@@ -246,7 +239,7 @@ class Fanfold:
         if not len(self.registry):
             raise ConfigurationError("this application declares no task; decorate a function with @app.task(...)")
         parts = await self._open()
-        if self.registry.fold is not None and parts.ledger is None:
+        if self.registry.folds and parts.ledger is None:
             raise NoLedgerError("on_complete needs a ledger, which alone knows that all tasks are done; give ledger=…")
         now = self.settings
         executor = Executor(
@@ -263,7 +256,8 @@ class Fanfold:
             executor,
             name=f"{socket.gethostname()}:{os.getpid()}:{self._rng.getrandbits(24):06x}",
             options=WorkerOptions(concurrency=now.concurrency, lease=now.lease, grace=now.grace),
-            announce=parts.producer.announce if self.registry.fold is not None else None,
+            announce=parts.producer.announce if self.registry.folds else None,
+            resend=parts.producer.resend,
             telemetry=self.telemetry,
             clock=self.clock,
             rng=self._rng,
@@ -302,11 +296,11 @@ class Fanfold:
         await self.close_async()
         await asyncio.to_thread(self._portal.close)
 
-    async def _ledger(self) -> Ledger:
-        ledger = (await self._open()).ledger
-        if ledger is None:
+    async def _ledger_and_producer(self) -> tuple[Ledger, Producer]:
+        parts = await self._open()
+        if parts.ledger is None:
             raise NoLedgerError("this application has no ledger, so nobody knows its fan-outs; give ledger=…")
-        return ledger
+        return parts.ledger, parts.producer
 
     async def _open(self) -> _Parts:
         if self._parts is not None:

@@ -107,6 +107,10 @@ class FanOutSealedError(LedgerError):
     """An event was enqueued again with another set of task names than its fan-out was sealed with."""
 
 
+class UnknownFanOutError(LedgerError, LookupError):
+    """A fan-out that the ledger doesn't know, or knows no longer."""
+
+
 class NoLedgerError(LedgerError, ConfigurationError):
     """Something that only a ledger can answer was asked without one."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import multiprocessing
 import os
 import random
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from fanfold import codec, limits
 from fanfold.clock import Clock
 from fanfold.context import Allowance, Context
-from fanfold.errors import InvalidInputError
-from fanfold.model import Failure, FanOut, Task
+from fanfold.errors import FanfoldError, InvalidInputError
+from fanfold.model import FOLD_NAME, Failure, FanOut, Task
 from fanfold.outcome import Completed, Outcome, Reject, Retry, decide, failure_of
 from fanfold.registry import Definition, Registry, Runs
 from fanfold.retry import Backoff
@@ -67,20 +68,53 @@ class Executor:
         definition = self._registry.get(task_name)
         return (definition.max_attempts if definition else None) or self._max_attempts
 
-    async def run(self, task: Task, attempt: int, leftover: Leftover) -> Outcome:
+    @property
+    def tells_of_deaths(self) -> bool:
+        """Whether `on_task_dead` is declared."""
+        return self._registry.on_dead is not None
+
+    async def tell_of_death(self, task: Task, failure: Failure, attempts: int) -> Failure | None:
+        """Run `on_task_dead`; answers why it failed, where it did: that changes nothing for the task."""
+        definition = self._registry.on_dead
+        if definition is None:
+            return None
+        values = {
+            "entity_id": task.entity_id,
+            "task_name": task.task_name,
+            "task_config": task.task_config,
+            "metadata": task.metadata,
+            "fan_out_id": task.fan_out_id,
+            "failure": failure,
+            "attempts": attempts,
+        }
+        arguments = {parameter: values[value] for parameter, value in definition.parameters.items()}
+        allowance = Allowance(self._clock.now() + definition.timeout)
+        try:
+            await self._call(definition, arguments, allowance, lambda _: None)
+        except _TimedOutError:
+            return Failure(type="Timeout", message=f"no end within {definition.timeout:g} s")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a worker never dies of a hook
+            return failure_of(error, __file__)
+        finally:
+            allowance.cancelled = True
+        return None
+
+    async def run(self, task: Task, attempt: int, leftover: Leftover, *, until: float | None = None) -> Outcome:
         """Run `task` as its attempt number `attempt` (from 1).
 
         Args:
             task: what to run.
             attempt: counts this run too.
             leftover: told of a thread that goes on after its timeout or cancellation; its slot isn't free until then.
+            until: when it is of no use any more, in seconds since the epoch: its fan-out's deadline.
         """
         definition = self._registry.get(task.task_name)
         if definition is None:
             failure = Failure(type="UnknownTask", message=f"no worker here declares a task {task.task_name!r}")
             outcome: Outcome = Retry(failure, delay=UNKNOWN_TASK_DELAY)
         else:
-            outcome = await self._attempt(definition, task, attempt, leftover)
+            run = self._attempt_fold if task.task_name == FOLD_NAME else self._attempt
+            outcome = await run(definition, task, attempt, leftover, until)
         backoff = definition.backoff if definition else Backoff()
         return decide(outcome, attempt, self.max_attempts(task.task_name), backoff, self._rng)
 
@@ -91,11 +125,19 @@ class Executor:
             self._processes.stop()
             self._processes.join()
 
-    async def _attempt(self, definition: Definition, task: Task, attempt: int, leftover: Leftover) -> Outcome:
+    async def _attempt(
+        self,
+        definition: Definition,
+        task: Task,
+        attempt: int,
+        leftover: Leftover,
+        until: float | None,
+        fan_out: FanOut | None = None,
+    ) -> Outcome:
         started = self._clock.now()
-        allowance = Allowance(started + definition.timeout)
+        allowance = Allowance(min(started + definition.timeout, until or math.inf))
         try:
-            arguments = await self._arguments(definition, task, attempt, allowance)
+            arguments = self._arguments(definition, task, attempt, allowance, fan_out)
             result = await self._call(definition, arguments, allowance, leftover)
             return result if isinstance(result, Retry | Reject) else _completed(definition, result)
         except (Retry, Reject) as outcome:
@@ -115,8 +157,19 @@ class Executor:
         finally:
             allowance.cancelled = True
 
-    async def _arguments(
-        self, definition: Definition, task: Task, attempt: int, allowance: Allowance
+    async def _attempt_fold(
+        self, definition: Definition, task: Task, attempt: int, leftover: Leftover, until: float | None
+    ) -> Outcome:
+        try:
+            fan_out = await self._load_fan_out(str(task.fan_out_id)) if self._load_fan_out is not None else None
+        except FanfoldError as error:
+            return Retry(failure_of(error, __file__))
+        if fan_out is not None:
+            definition = self._registry.fold_for(failed=not fan_out.succeeded) or _NO_FOLD
+        return await self._attempt(definition, task, attempt, leftover, until, fan_out)
+
+    def _arguments(
+        self, definition: Definition, task: Task, attempt: int, allowance: Allowance, fan_out: FanOut | None
     ) -> dict[str, Any]:
         wanted = set(definition.parameters.values())
         values: dict[str, Any] = {
@@ -127,8 +180,8 @@ class Executor:
         }
         if "context" in wanted:
             values["context"] = self._context(task, attempt, allowance)
-        if "fan_out" in wanted and self._load_fan_out is not None:
-            values["fan_out"] = await self._load_fan_out(str(task.fan_out_id))
+        if "fan_out" in wanted:
+            values["fan_out"] = fan_out
         return {parameter: values[value] for parameter, value in definition.parameters.items()}
 
     def _context(self, task: Task, attempt: int, allowance: Allowance) -> Context:
@@ -208,6 +261,13 @@ class Executor:
         limit = asyncio.timeout_at(at())
         allowance.on_change.append(lambda: loop.call_soon_threadsafe(lambda: _reschedule(limit, at())))
         return limit
+
+
+async def _nothing() -> None:
+    """What handles a completion that only the other kind of `on_…` would want to know of."""
+
+
+_NO_FOLD: Final = Definition(name=FOLD_NAME, function=_nothing, runs=Runs.ON_LOOP, timeout=60.0, parameters={})
 
 
 class _TimedOutError(Exception):

@@ -5,7 +5,7 @@ Times are seconds since the epoch (float), durations are seconds, sizes are byte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -33,6 +33,45 @@ class TaskSpec:
 
     name: str
     config: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FanOutOptions:
+    """When a fan-out ends, and how long it is remembered.
+
+    Without `min_succeeded` and `tolerated_failures` it ends when every task is terminal, and has succeeded when none is
+    dead or cancelled. A number is a count, a text like `"90%"` a share of its tasks (rounded so that it asks for more,
+    or tolerates less).
+
+    Args:
+        min_succeeded: it ends, succeeded, as soon as so many tasks have.
+        tolerated_failures: so many dead or cancelled tasks are no failure; one more ends it, failed.
+        rest: what an early end does with the tasks that are left: `"cancel"` them, or let them `"run"`.
+        deadline: seconds from the enqueueing after which it ends, whatever is left: that is cancelled.
+        order_by: `"task"` (each task a group of its own), `"entity"` (one after the other), or a function of entity id
+            and task name that names the group; None: the application's `group_by`.
+        keep: seconds for which the ledger remembers it after its end (14 days).
+    """
+
+    min_succeeded: int | str | None = None
+    tolerated_failures: int | str | None = None
+    rest: str = "cancel"
+    deadline: float | None = None
+    order_by: str | Callable[[str, str], str] | None = None
+    keep: float = 1_209_600.0
+
+
+class Ended(StrEnum):
+    """Why a fan-out ended.
+
+    Every task was terminal, enough had succeeded, too many had failed, its deadline came, or somebody cancelled it.
+    """
+
+    COMPLETE = "complete"
+    ENOUGH = "enough"
+    FAILED = "failed"
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +251,9 @@ class FanOut:
     """The tasks of one event as a sealed set of names, and how far they are.
 
     `tasks` stand in the order of the plan; it is empty where only the summary was asked for (`Ledger.list`).
-    `fold_state` is None until the completion's own task was first claimed.
+    `completed_at` and `ended` (why) are None while it is open. `fold_state` is None until the completion's own task was
+    first claimed. `generation` grows with each re-run, and each has a fold of its own. `parent` is the fan-out whose
+    completion enqueued this one. `tolerated_failures` is a count.
     """
 
     fan_out_id: str
@@ -224,7 +265,23 @@ class FanOut:
     completed_at: float | None
     progress: Progress
     fold_state: TaskState | None = None
+    generation: int = 0
+    parent: str | None = None
+    ended: Ended | None = None
+    deadline_at: float | None = None
+    min_succeeded: int | None = None
+    tolerated_failures: int | None = None
     tasks: Sequence[TaskRecord] = ()
+
+    @property
+    def succeeded(self) -> bool | None:
+        """Whether it ended with enough successes and no more failures than are tolerated; None while it is open."""
+        if self.completed_at is None:
+            return None
+        if self.min_succeeded is not None and self.progress.succeeded >= self.min_succeeded:
+            return True
+        failed = self.total_tasks - self.progress.succeeded
+        return failed <= (self.tolerated_failures or 0)
 
     @property
     def results(self) -> dict[str, Json]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -9,16 +11,32 @@ from typing import Final
 from fanfold import codec, ids
 from fanfold.brokers.protocol import Broker
 from fanfold.clock import Clock
-from fanfold.errors import FanOutIncompleteError, InvalidInputError
-from fanfold.ledgers.protocol import Ledger, Plan
-from fanfold.model import FOLD_NAME, Enqueued, Json, Message, SendResult, Task, TaskSpec, TaskState
+from fanfold.errors import FanfoldError, FanOutIncompleteError, InvalidInputError, NoLedgerError
+from fanfold.ledgers.protocol import Ledger, Opened, Plan, Unsent
+from fanfold.model import (
+    FOLD_NAME,
+    Enqueued,
+    FanOut,
+    FanOutOptions,
+    Json,
+    Message,
+    SendResult,
+    Task,
+    TaskSpec,
+    TaskState,
+)
 from fanfold.registry import Registry, check_text
 from fanfold.telemetry import Telemetry
+from fanfold.tolerance import tolerance
 
 Tasks = Iterable[str | Mapping[str, Json] | TaskSpec]
 """Tasks as callers write them: a name, `{"name": …, "config": {…}}`, or a `TaskSpec`."""
 
 _RANDOM_BITS: Final = 74
+_PIECE: Final = 1_000
+"""Messages that are in memory at once, however large the fan-out."""
+_NO_OPTIONS: Final = FanOutOptions()
+_STRATEGIES: Final = {"task": ids.group_per_task, "entity": ids.group_per_entity}
 
 
 class Producer:
@@ -51,21 +69,35 @@ class Producer:
         self._group_by = group_by
 
     async def enqueue(
-        self, entity_id: str, tasks: Tasks, *, metadata: Mapping[str, Json] | None = None, event_id: str | None = None
+        self,
+        entity_id: str,
+        tasks: Tasks,
+        *,
+        metadata: Mapping[str, Json] | None = None,
+        event_id: str | None = None,
+        options: FanOutOptions | None = None,
+        parent: FanOut | None = None,
     ) -> Enqueued:
         """Fan one event out. See `Fanfold.enqueue`, which hands its arguments here."""
-        plan = self._plan(entity_id, tasks, metadata or {}, event_id)
-        messages = self._messages(plan)
-        states = await self._ledger.open(plan) if self._ledger is not None else {}
-        waiting = [n for n in messages if not states.get(n, TaskState.PENDING).terminal]
-        sent = await self._broker.send([messages[name] for name in waiting])
-        self._raise_unsent(plan.fan_out_id, waiting, sent)
+        if self._ledger is None and (options is not None or parent is not None):
+            raise NoLedgerError(
+                "options and parent need a ledger, which alone knows how far a fan-out is; give ledger=…"
+            )
+        options = options or _NO_OPTIONS
+        plan = self._plan(entity_id, tasks, metadata or {}, event_id=event_id, options=options, parent=parent)
+        group_by = self._group_by_of(options.order_by)
+        ready = self._checked(plan, group_by)
+        opened = await self._ledger.open(plan) if self._ledger is not None else Opened(generation=0, states={})
+        waiting = [spec for spec in plan.tasks if not opened.states.get(spec.name, TaskState.PENDING).terminal]
+        if len(waiting) != len(plan.tasks) or opened.generation:
+            ready = ()  # what was encoded isn't what is to be sent
+        duplicates = await self._send(_header(plan, opened.generation), waiting, group_by, ready)
         report = Enqueued(
             fan_out_id=plan.fan_out_id,
             entity_id=entity_id,
             total_tasks=len(plan.tasks),
             sent=len(waiting),
-            duplicates=sum(result.duplicate is True for result in sent),
+            duplicates=duplicates,
             settled=len(plan.tasks) - len(waiting),
         )
         self._telemetry.emit(
@@ -79,7 +111,26 @@ class Producer:
         )
         return report
 
-    async def announce(self, task: Task) -> None:
+    async def resend(self, unsent: Unsent) -> int:
+        """Send the waiting tasks of a fan-out, with the ids that they have anyway; answers how many.
+
+        Raises:
+            FanOutIncompleteError: the queue didn't accept some.
+        """
+        fan_out = unsent.fan_out
+        header = Task(
+            entity_id=fan_out.entity_id,
+            task_name="",
+            metadata=fan_out.metadata,
+            total_tasks=fan_out.total_tasks,
+            fan_out_id=fan_out.fan_out_id,
+            generation=fan_out.generation,
+        )
+        specs = [TaskSpec(record.task_name, record.task_config) for record in unsent.tasks]
+        await self._send(header, specs, self._group_by_of(unsent.order_by), ())
+        return len(specs)
+
+    async def announce(self, task: Task, generation: int) -> None:
         """Send the fold of the fan-out that `task` belongs to. Sending it twice makes one fold.
 
         Raises:
@@ -92,21 +143,48 @@ class Producer:
             timestamp=codec.timestamp(self._clock.now()),
             total_tasks=task.total_tasks,
             fan_out_id=task.fan_out_id,
+            generation=generation,
         )
         # The fold is a group of its own: in its entity's group it would wait behind the entity's next event.
         self._raise_unsent(str(task.fan_out_id), [FOLD_NAME], await self._broker.send([codec.encode(fold)]))
 
-    def _plan(self, entity_id: str, tasks: Tasks, metadata: Mapping[str, Json], event_id: str | None) -> Plan:
+    def _plan(
+        self,
+        entity_id: str,
+        tasks: Tasks,
+        metadata: Mapping[str, Json],
+        *,
+        event_id: str | None,
+        options: FanOutOptions,
+        parent: FanOut | None,
+    ) -> Plan:
         check_text("entity_id", entity_id)
         if not isinstance(metadata, Mapping):
             raise InvalidInputError(f"metadata {metadata!r}: it must be a dict that JSON can carry")
         specs = [_spec(task) for task in ([tasks] if isinstance(tasks, str) else tasks)]
         self._check_specs(entity_id, specs)
+        counts = tolerance(options, len(specs))
+        if parent is not None and event_id is None:
+            # A completion that is retried must not make a second fan-out of its next stage.
+            event_id = f"{parent.fan_out_id}:{parent.generation}"
         if event_id is None:
             fan_out_id = ids.new_fan_out_id(self._clock.now(), self._rng.getrandbits(_RANDOM_BITS))
         else:
             fan_out_id = ids.derived_fan_out_id(entity_id, check_text("event_id", event_id))
-        return Plan(fan_out_id=fan_out_id, entity_id=entity_id, event_id=event_id, metadata=metadata, tasks=specs)
+        return Plan(
+            fan_out_id=fan_out_id,
+            entity_id=entity_id,
+            event_id=event_id,
+            metadata=metadata,
+            tasks=specs,
+            parent=parent.fan_out_id if parent is not None else None,
+            min_succeeded=counts.min_succeeded,
+            tolerated_failures=counts.tolerated_failures,
+            cancel_rest=options.rest == "cancel",
+            deadline=options.deadline,
+            order_by=options.order_by if isinstance(options.order_by, str) else None,
+            keep=options.keep,
+        )
 
     def _check_specs(self, entity_id: str, specs: Sequence[TaskSpec]) -> None:
         if not specs:
@@ -118,29 +196,66 @@ class Producer:
             for spec in specs:
                 self._registry.require(spec.name).config(spec.config)
 
-    def _messages(self, plan: Plan) -> dict[str, Message]:
+    def _checked(self, plan: Plan, group_by: ids.GroupBy) -> Sequence[Message]:
+        """Encode everything, to know that it can be; answers the messages of a plan that isn't too large to keep."""
         timestamp = codec.timestamp(self._clock.now())
-        return {
-            spec.name: codec.encode(
-                Task(
-                    entity_id=plan.entity_id,
-                    task_name=spec.name,
-                    task_config=spec.config,
-                    metadata=plan.metadata,
-                    timestamp=timestamp,
-                    total_tasks=len(plan.tasks),
-                    fan_out_id=plan.fan_out_id,
-                ),
-                group_by=self._group_by,
-            )
-            for spec in plan.tasks
-        }
+        header = dataclasses.replace(_header(plan, 0), timestamp=timestamp)
+        messages = (codec.encode(_task(header, spec), group_by=group_by) for spec in plan.tasks)
+        if len(plan.tasks) <= _PIECE:
+            return list(messages)
+        collections.deque(messages, maxlen=0)
+        return ()
 
-    def _raise_unsent(self, fan_out_id: str, names: Sequence[str], results: Sequence[SendResult]) -> None:
+    async def _send(
+        self, header: Task, specs: Sequence[TaskSpec], group_by: ids.GroupBy, ready: Sequence[Message]
+    ) -> int:
+        """Send what waits, piece by piece, and note that it is sent; answers how many the queue knew already."""
+        header = dataclasses.replace(header, timestamp=codec.timestamp(self._clock.now()))
+        fan_out_id, duplicates = str(header.fan_out_id), 0
+        for at in range(0, len(specs), _PIECE):
+            piece = specs[at : at + _PIECE]
+            messages = ready or [codec.encode(_task(header, spec), group_by=group_by) for spec in piece]
+            results = await self._broker.send(messages)
+            not_tried = [spec.name for spec in specs[at + _PIECE :]]
+            self._raise_unsent(fan_out_id, [spec.name for spec in piece], results, not_tried)
+            duplicates += sum(result.duplicate is True for result in results)
+        if self._ledger is not None:
+            await self._note_sent(self._ledger, fan_out_id, header.generation)
+        return duplicates
+
+    async def _note_sent(self, ledger: Ledger, fan_out_id: str, generation: int) -> None:
+        try:
+            await ledger.sent(fan_out_id, generation)
+        except FanfoldError as error:  # the queue has them: the worst is that they are sent again, and dropped
+            self._telemetry.emit("sent.unrecorded", fan_out_id=fan_out_id, reason=str(error))
+
+    def _group_by_of(self, order_by: str | ids.GroupBy | None) -> ids.GroupBy:
+        return _STRATEGIES[order_by] if isinstance(order_by, str) else order_by or self._group_by
+
+    def _raise_unsent(
+        self, fan_out_id: str, names: Sequence[str], results: Sequence[SendResult], not_tried: Sequence[str] = ()
+    ) -> None:
         unsent = [(name, r.error) for name, r in zip(names, results, strict=True) if r.error is not None]
         if unsent:
             first = unsent[0][1]
-            raise FanOutIncompleteError(fan_out_id, [name for name, _ in unsent], f"{first.code}: {first.text}")
+            refused = [name for name, _ in unsent]
+            raise FanOutIncompleteError(fan_out_id, [*refused, *not_tried], f"{first.code}: {first.text}")
+
+
+def _header(plan: Plan, generation: int) -> Task:
+    """What all messages of a fan-out have in common, as a task without a name."""
+    return Task(
+        entity_id=plan.entity_id,
+        task_name="",
+        metadata=plan.metadata,
+        total_tasks=len(plan.tasks),
+        fan_out_id=plan.fan_out_id,
+        generation=generation,
+    )
+
+
+def _task(header: Task, spec: TaskSpec) -> Task:
+    return dataclasses.replace(header, task_name=spec.name, task_config=spec.config)
 
 
 def _spec(task: str | Mapping[str, Json] | TaskSpec) -> TaskSpec:

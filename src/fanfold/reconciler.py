@@ -1,38 +1,51 @@
-"""What nobody is left to tell: tasks that the queue itself set aside, and folds that nobody sent."""
+"""What nobody is left to tell or to do: sends that never happened, tasks that the queue set aside, ends, folds."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from typing import Final
 
+from fanfold import limits
 from fanfold.brokers.protocol import Broker
 from fanfold.clock import Clock
 from fanfold.errors import FanfoldError, NoDeadLetterQueueError
-from fanfold.ledgers.protocol import Finish, Ledger
-from fanfold.model import FOLD_NAME, DeadLetter, Failure, FanOut, Task
+from fanfold.ledgers.protocol import Finish, Ledger, Unsent
+from fanfold.model import FOLD_NAME, DeadLetter, Ended, Failure, FanOut, Task
 from fanfold.service import Deadline, Service
-from fanfold.settler import Announce
+from fanfold.settler import Announce, OnDead
 from fanfold.telemetry import Telemetry
 
-INTERVAL: Final = 60.0
+Resend = Callable[[Unsent], Awaitable[int]]
+"""Sends the waiting tasks of a fan-out again; answers how many."""
+
+INTERVAL: Final = 20.0
 """Seconds between two rounds."""
-PATIENCE: Final = 300.0
-"""Seconds without a word before a fan-out is looked into: as long as the queue drops a second send of the same id."""
+PATIENCE: Final = 60.0
+"""Seconds without a word before a producer, or whoever had to send a fold, is taken for dead."""
+DLQ_INTERVAL: Final = 60.0
+"""Seconds between two looks at the dead letter queue, while fan-outs are open: on SQS each is a request."""
 HORIZON: Final = 86_400.0
 """Seconds for which a missing fold is looked for: older fan-outs completed when there was no `on_complete`."""
+ROLE: Final = "reconciler"
 _LETTERS: Final = 1_000
+_LOOKS: Final = 10
+"""Looks at the dead letter queue's count for one look at all of its messages, where the count stays the same."""
 
 
 class Reconciler(Service):
-    """Sees to it that no fan-out waits for ever.
+    """Sees to it that no fan-out waits for ever. One worker's is active at a time: it has the ledger's role for that.
 
-    1. Where an open fan-out has been silent, it looks through the dead letter queue for messages without a reason: the
-       queue's redrive policy moved them after a loop of crashes. The ledger learns that these tasks are dead.
-    2. Where a completed fan-out's fold was never claimed, it sends the fold (again: the ids make it one).
+    1. Where a producer died between sealing and sending, what waits is sent, with the ids that it has anyway.
+    2. Where a fan-out's messages are older than the queue keeps any, what waits is sent anew.
+    3. Where the deadline of a fan-out came, what is left of it is cancelled.
+    4. While fan-outs are open, it looks for messages in the dead letter queue without a reason: the queue's redrive
+       policy moved them after a loop of crashes. The ledger learns that these tasks are dead.
+    5. Where a completed fan-out's fold was never claimed, it sends the fold (again: the ids make it one).
+    6. What is kept no longer is forgotten.
 
-    An idle worker with nothing open asks the ledger only, never the queue. Several workers may do this at once: every
-    write is conditional. It never changes a message.
+    Every write is conditional and every send has its id, so two at once would do no harm. It never changes a message.
     """
 
     def __init__(
@@ -40,19 +53,29 @@ class Reconciler(Service):
         broker: Broker,
         ledger: Ledger | None,
         *,
+        name: str,
         announce: Announce | None,
+        resend: Resend | None,
+        on_dead: OnDead | None = None,
         clock: Clock,
         rng: random.Random,
         telemetry: Telemetry,
     ) -> None:
         super().__init__()
+        self._name = name
         self._broker = broker
         self._ledger = ledger
         self._announce = announce
+        self._resend = resend
+        self._on_dead = on_dead
         self._clock = clock
         self._rng = rng
         self._telemetry = telemetry
         self._rounds: asyncio.Task[None] | None = None
+        self._folds_sent: dict[str, float] = {}
+        self._looked_at = 0.0
+        self._letters = -1
+        self._looks = 0
 
     async def _start(self) -> None:
         if self._ledger is not None:
@@ -65,34 +88,96 @@ class Reconciler(Service):
 
     async def _go_round(self, ledger: Ledger) -> None:
         while True:
-            await self._clock.sleep(INTERVAL * (0.5 + self._rng.random()))
+            await self._clock.sleep(INTERVAL * (0.75 + self._rng.random() / 2))
             try:
-                await self.reconcile(ledger)
+                if await ledger.lead(ROLE, self._name, 3 * INTERVAL):
+                    await self.reconcile(ledger)
             except FanfoldError as error:
                 self._telemetry.emit("reconcile.failed", reason=str(error))
 
     async def reconcile(self, ledger: Ledger) -> None:
         """Make one round."""
-        if await ledger.stalled(untouched_for=PATIENCE, limit=1):
+        await self._send_unsent(ledger)
+        await self._send_expired(ledger)
+        await self._end_overdue(ledger)
+        if self._clock.now() - self._looked_at >= DLQ_INTERVAL and await ledger.list(limit=1, open_only=True):
+            self._looked_at = self._clock.now()
             await self._bury_moved(ledger)
-        if self._announce is not None:
-            now = self._clock.now()
-            for fan_out in await ledger.unfolded(completed_since=now - HORIZON, completed_before=now - PATIENCE):
-                await self._announce(_any_task(fan_out))
+        await self._send_folds(ledger)
+        await ledger.purge()
+
+    async def _send_unsent(self, ledger: Ledger) -> None:
+        for unsent in await ledger.unsent(untouched_for=PATIENCE) if self._resend is not None else ():
+            await self._send_again(unsent, "unsent")
+
+    async def _send_expired(self, ledger: Ledger) -> None:
+        """A message is gone for certain when it is older than the queue keeps any, and nobody can be running it."""
+        patience = self._broker.retention + limits.MAX_VISIBILITY
+        for fan_out in await ledger.stalled(untouched_for=patience) if self._resend is not None else ():
+            left = [task for task in await ledger.tasks(fan_out.fan_out_id) if not task.state.terminal]
+            await self._send_again(Unsent(fan_out=fan_out, order_by=None, tasks=left), "expired")
+
+    async def _send_again(self, unsent: Unsent, why: str) -> None:
+        if self._resend is not None:
+            sent = await self._resend(unsent)
+            fan_out = unsent.fan_out
+            self._telemetry.emit(
+                "fan_out.resent", entity_id=fan_out.entity_id, fan_out_id=fan_out.fan_out_id, tasks=sent, reason=why
+            )
+
+    async def _end_overdue(self, ledger: Ledger) -> None:
+        for fan_out in await ledger.overdue():
+            ended = await ledger.cancel(fan_out.fan_out_id, ended=Ended.DEADLINE)
+            if ended is not None:
+                self._telemetry.emit(
+                    "fan_out.overdue",
+                    entity_id=fan_out.entity_id,
+                    fan_out_id=fan_out.fan_out_id,
+                    cancelled=len(ended.task_names),
+                )
+                if ended.fold_due and self._announce is not None:
+                    await self._announce(_any_task(fan_out), ended.generation)
+
+    async def _send_folds(self, ledger: Ledger) -> None:
+        if self._announce is None:
+            return
+        now = self._clock.now()
+        # A fold that only waits in a long queue is sent again once in a while, not in every round.
+        self._folds_sent = {key: at for key, at in self._folds_sent.items() if now - at < limits.DEDUPLICATION_WINDOW}
+        for fan_out in await ledger.unfolded(completed_since=now - HORIZON, completed_before=now - PATIENCE):
+            if fan_out.fan_out_id not in self._folds_sent:
+                self._folds_sent[fan_out.fan_out_id] = now
+                await self._announce(_any_task(fan_out), fan_out.generation)
                 self._telemetry.emit("fold.resent", entity_id=fan_out.entity_id, fan_out_id=fan_out.fan_out_id)
 
     async def _bury_moved(self, ledger: Ledger) -> None:
         try:
+            if not await self._is_worth_a_look():
+                return
             letters = [letter for letter in await self._broker.dead_letters(_LETTERS) if not letter.reason]
         except NoDeadLetterQueueError:
             return  # then the queue moves nothing
         moved = [(letter.task, letter) for letter in letters if letter.task is not None and letter.task.fan_out_id]
-        records = await ledger.finish([_death(task, letter) for task, letter in moved])
-        for (task, _), record in zip(moved, records, strict=True):
+        deaths = [_death(task, letter) for task, letter in moved]
+        records = await ledger.finish(deaths)
+        for (task, letter), death, record in zip(moved, deaths, records, strict=True):
             if record.applied:
                 self._telemetry.emit("task.dead", entity_id=task.entity_id, task_name=task.task_name, error="redrive")
+                await self._tell_of_death(task, death, letter)
             if record.fold_due and self._announce is not None:
-                await self._announce(task)
+                await self._announce(task, record.generation)
+
+    async def _tell_of_death(self, task: Task, death: Finish, letter: DeadLetter) -> None:
+        if self._on_dead is not None and death.failure is not None:
+            failed = await self._on_dead(task, death.failure, letter.receive_count)
+            if failed is not None:
+                self._telemetry.emit("hook.failed", hook="on_task_dead", reason=str(failed))
+
+    async def _is_worth_a_look(self) -> bool:
+        count = await self._broker.dead_letter_count()
+        self._looks += 1
+        changed, self._letters = count != self._letters, count
+        return count > 0 and (changed or self._looks % _LOOKS == 0)
 
 
 def _death(task: Task, letter: DeadLetter) -> Finish:
@@ -100,7 +185,14 @@ def _death(task: Task, letter: DeadLetter) -> Finish:
         type="MovedByQueue",
         message=f"the queue's redrive policy set it aside after {letter.receive_count} receives: its workers died",
     )
-    return Finish(fan_out_id=task.fan_out_id or "", task_name=task.task_name, attempt=None, failure=failure, dead=True)
+    return Finish(
+        fan_out_id=task.fan_out_id or "",
+        task_name=task.task_name,
+        attempt=None,
+        generation=task.generation,
+        failure=failure,
+        dead=True,
+    )
 
 
 def _any_task(fan_out: FanOut) -> Task:

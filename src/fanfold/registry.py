@@ -6,7 +6,7 @@ import difflib
 import inspect
 import keyword
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeVar
@@ -22,6 +22,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 TASK_PARAMETERS: Final = ("entity_id", "task_name", "task_config", "metadata", "context")
 FOLD_PARAMETERS: Final = ("fan_out", "entity_id", "metadata", "context")
+DEAD_PARAMETERS: Final = (
+    "entity_id", "task_name", "task_config", "metadata", "fan_out_id", "failure", "attempts"
+)  # fmt: skip
 
 DEFAULT_TIMEOUT: Final = 900.0
 """Seconds: what a task gets that declares no timeout of its own."""
@@ -76,6 +79,8 @@ class Registry:
         self._words = _checked_words(entity, task)
         self._tasks: dict[str, Definition] = {}
         self.fold: Definition | None = None
+        self.failed_fold: Definition | None = None
+        self.on_dead: Definition | None = None
 
     def __contains__(self, name: object) -> bool:
         return name in self._tasks
@@ -87,8 +92,17 @@ class Registry:
         return len(self._tasks)
 
     def get(self, name: str) -> Definition | None:
-        """The task of that name (the fold under its reserved one), or None."""
-        return self.fold if name == FOLD_NAME else self._tasks.get(name)
+        """The task of that name (under its reserved one, whatever handles a fold), or None."""
+        return (self.fold or self.failed_fold) if name == FOLD_NAME else self._tasks.get(name)
+
+    def fold_for(self, *, failed: bool) -> Definition | None:
+        """What handles the completion of a fan-out that failed, or that didn't; None: nothing does."""
+        return (self.failed_fold if failed else None) or self.fold
+
+    @property
+    def folds(self) -> bool:
+        """Whether any completion is handled."""
+        return self.get(FOLD_NAME) is not None
 
     def require(self, name: str) -> Definition:
         """The task of that name.
@@ -120,12 +134,32 @@ class Registry:
         Raises:
             DeclarationError: there is one already, or a parameter or an option can't work.
         """
-        if self.fold is not None:
-            raise DeclarationError("on_complete is declared twice; call the second function from the first")
-        if "process" in options:
-            raise DeclarationError("on_complete has no option 'process': it runs on the loop, a plain one in a thread")
-        self.fold = self._define(FOLD_NAME, function, FOLD_PARAMETERS, process=False, **options)
+        self.fold = self._hook("on_complete", self.fold, function, FOLD_PARAMETERS, **options)
         return function
+
+    def add_failed_fold(self, function: F, **options: Any) -> F:
+        """Declare what runs, instead, when a fan-out has failed. Raises DeclarationError as above."""
+        self.failed_fold = self._hook("on_failure", self.failed_fold, function, FOLD_PARAMETERS, **options)
+        return function
+
+    def add_on_dead(self, function: F, *, timeout: float = 60.0) -> F:
+        """Declare what is told of each task that is set aside. Raises DeclarationError as above."""
+        self.on_dead = self._hook("on_task_dead", self.on_dead, function, DEAD_PARAMETERS, timeout=timeout)
+        return function
+
+    def _hook(
+        self,
+        name: str,
+        known: Definition | None,
+        function: Callable[..., Any],
+        parameters: Sequence[str],
+        **options: Any,
+    ) -> Definition:
+        if known is not None:
+            raise DeclarationError(f"{name} is declared twice; call the second function from the first")
+        if "process" in options:
+            raise DeclarationError(f"{name} has no option 'process': it runs on the loop, a plain one in a thread")
+        return self._define(f"fanfold.{name}", function, parameters, process=False, **options)
 
     def _define(
         self, name: str, function: Callable[..., Any], known: Collection[str], *, process: bool, **options: Any

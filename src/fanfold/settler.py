@@ -15,11 +15,14 @@ from fanfold.clock import Clock
 from fanfold.errors import FanfoldError, FanOutIncompleteError
 from fanfold.leases import Leases
 from fanfold.ledgers.protocol import Finish, Ledger, Recorded
-from fanfold.model import Delivery, EntryError, Task
+from fanfold.model import FOLD_NAME, Delivery, EntryError, Failure, Task
 from fanfold.outcome import Completed, Outcome, Reject, Retry
 from fanfold.telemetry import Telemetry
 
-Announce = Callable[[Task], Awaitable[None]]
+Announce = Callable[[Task, int], Awaitable[None]]
+"""Sends the fold of a task's fan-out, for a generation of it."""
+OnDead = Callable[[Task, Failure, int], Awaitable[Failure | None]]
+"""Told of a task that is set aside: why, and after how many attempts. Answers its own failure, if it had one."""
 
 _BATCH: Final = 10
 _MAX_BACKOFF: Final = 10.0
@@ -30,7 +33,8 @@ class Settlement:
     """An outcome to apply to a delivery.
 
     `task` is None for a body that can't be read. `tracked`: the ledger counted this attempt and waits for its end;
-    otherwise it is told nothing, because it doesn't know the task or knows how it ended (`fold_due` as it said then).
+    otherwise it is told nothing, because it doesn't know the task or knows how it ended (`fold_due` and `generation` as
+    it said then).
     """
 
     delivery: Delivery
@@ -39,13 +43,14 @@ class Settlement:
     outcome: Outcome
     tracked: bool
     fold_due: bool = False
+    generation: int = 0
 
 
 class Settler:
     """Applies outcomes, in batches.
 
     1. The ledger records how each attempt ended. While it is away, the messages are held and nothing is acknowledged.
-    2. Where that made a fan-out complete, its fold is sent.
+    2. Where that made a fan-out complete, its fold is sent; whoever wants to know of a death is told.
     3. Only then the queue is told: delete, come back later, or off to the dead letter queue.
 
     A crash between any two of these means that the message comes back and the ledger knows what to do with it. It never
@@ -59,9 +64,11 @@ class Settler:
         leases: Leases,
         *,
         announce: Announce | None,
+        on_dead: OnDead | None = None,
         telemetry: Telemetry,
         clock: Clock,
     ) -> None:
+        self._on_dead = on_dead
         self._broker = broker
         self._ledger = ledger
         self._leases = leases
@@ -88,7 +95,9 @@ class Settler:
     async def _settle(self, batch: Sequence[Settlement]) -> list[None]:
         try:
             recorded = await self._record(batch)
-            await self._apply(await self._announce_folds(recorded))
+            announced = await self._announce_folds(recorded)
+            await self._tell_of_deaths(announced)
+            await self._apply(announced)
         finally:
             # What wasn't applied must not be held for ever: it comes back when its lease ends.
             await self._leases.let_go(s.delivery for s in batch)
@@ -102,7 +111,7 @@ class Settler:
         records = await self._until_recorded(self._ledger, [_finish(s) for s in tracked])
         # A late worker's outcome was refused: another worker holds the message, and settles it.
         applied = [
-            dataclasses.replace(settlement, fold_due=record.fold_due)
+            dataclasses.replace(settlement, fold_due=record.fold_due, generation=record.generation)
             for settlement, record in zip(tracked, records, strict=True)
             if record.applied
         ]
@@ -122,17 +131,26 @@ class Settler:
 
     async def _announce_folds(self, batch: Sequence[Settlement]) -> list[Settlement]:
         """Send the folds that are due; answers the settlements without those whose fold couldn't be sent."""
-        due = {s.task.fan_out_id: s.task for s in batch if s.fold_due and s.task is not None}
+        due = {s.task.fan_out_id: (s.task, s.generation) for s in batch if s.fold_due and s.task is not None}
         if self._announce is None or not due:
             return list(batch)
         failed = set()
-        for fan_out_id, task in due.items():
+        for fan_out_id, (task, generation) in due.items():
             try:
-                await self._announce(task)
+                await self._announce(task, generation)
             except FanOutIncompleteError as error:
                 failed.add(fan_out_id)
                 self._telemetry.emit("settle.failed", reason=str(error), fan_out_id=fan_out_id)
         return [s for s in batch if not (s.fold_due and s.task is not None and s.task.fan_out_id in failed)]
+
+    async def _tell_of_deaths(self, batch: Sequence[Settlement]) -> None:
+        """Before the burial: if we die in between, the message comes back, and it is told again."""
+        if self._on_dead is not None:
+            for s in batch:
+                if isinstance(s.outcome, Reject) and s.task is not None and s.task.task_name != FOLD_NAME:
+                    failed = await self._on_dead(s.task, s.outcome.failure, s.attempt)
+                    if failed is not None:
+                        self._telemetry.emit("hook.failed", hook="on_task_dead", reason=str(failed))
 
     async def _apply(self, batch: Sequence[Settlement]) -> None:
         await self._leases.let_go(s.delivery for s in batch)
@@ -162,6 +180,7 @@ def _finish(settlement: Settlement) -> Finish:
         fan_out_id=task.fan_out_id,
         task_name=task.task_name,
         attempt=settlement.attempt,
+        generation=task.generation,
         result=outcome.encoded if isinstance(outcome, Completed) else None,
         failure=None if isinstance(outcome, Completed) else outcome.failure,
         dead=isinstance(outcome, Reject),

@@ -21,6 +21,12 @@ _LEVELS: Final[Mapping[str, int]] = {
     "lease.lost": logging.WARNING,
     "poll.failed": logging.WARNING,
     "settle.failed": logging.WARNING,
+    "hook.failed": logging.ERROR,
+    "fan_out.overdue": logging.WARNING,
+    "fan_out.resent": logging.WARNING,
+    "sent.unrecorded": logging.WARNING,
+    "reconcile.failed": logging.WARNING,
+    "cancellations.failed": logging.WARNING,
     "permission.missing": logging.WARNING,
     "dead_letter.unavailable": logging.WARNING,
 }

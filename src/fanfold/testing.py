@@ -102,7 +102,9 @@ async def drain_async(app: Fanfold) -> list[FanOut]:
         await _until_empty(app, worker)
     finally:
         await worker.stop()
-    fan_outs = [await app.fan_out_async(summary.fan_out_id) for summary in await app.fan_outs_async(limit=1_000_000)]
+    fan_outs = [
+        await app.fan_out(summary.fan_out_id).get_async() for summary in await app.fan_outs_async(limit=1_000_000)
+    ]
     return [fan_out for fan_out in reversed(fan_outs) if fan_out is not None]
 
 

@@ -11,15 +11,16 @@ from typing import Final
 from fanfold import codec
 from fanfold.batcher import Batcher
 from fanfold.brokers.protocol import Broker
+from fanfold.cancellations import Cancellations
 from fanfold.clock import Clock
 from fanfold.errors import ConfigurationError, FanfoldError, MalformedMessageError
 from fanfold.executor import Executor
 from fanfold.intake import Intake
 from fanfold.leases import Lease, Leases
 from fanfold.ledgers.protocol import Claim, Claimed, Ledger
-from fanfold.model import Delivery, Failure, Task, TaskState
+from fanfold.model import FOLD_NAME, Delivery, Failure, Task, TaskState
 from fanfold.outcome import Completed, Outcome, Reject, Retry
-from fanfold.reconciler import Reconciler
+from fanfold.reconciler import Reconciler, Resend
 from fanfold.service import Deadline, Service
 from fanfold.settler import Announce, Settlement, Settler
 from fanfold.slots import Slots
@@ -73,6 +74,7 @@ class Worker(Service):
         name: str,
         options: WorkerOptions,
         announce: Announce | None,
+        resend: Resend | None = None,
         telemetry: Telemetry,
         clock: Clock,
         rng: random.Random,
@@ -86,7 +88,15 @@ class Worker(Service):
         self._clock = clock
         self._slots = Slots(options.concurrency)
         self._leases = Leases(broker, lease=options.lease, clock=clock, telemetry=telemetry)
-        self._settler = Settler(broker, ledger, self._leases, announce=announce, telemetry=telemetry, clock=clock)
+        self._settler = Settler(
+            broker,
+            ledger,
+            self._leases,
+            announce=announce,
+            on_dead=executor.tell_of_death if executor.tells_of_deaths else None,
+            telemetry=telemetry,
+            clock=clock,
+        )
         self._intake = Intake(
             broker,
             self._slots,
@@ -96,7 +106,18 @@ class Worker(Service):
             rng=rng,
             telemetry=telemetry,
         )
-        self._reconciler = Reconciler(broker, ledger, announce=announce, clock=clock, rng=rng, telemetry=telemetry)
+        self._reconciler = Reconciler(
+            broker,
+            ledger,
+            name=name,
+            announce=announce,
+            resend=resend,
+            on_dead=executor.tell_of_death if executor.tells_of_deaths else None,
+            clock=clock,
+            rng=rng,
+            telemetry=telemetry,
+        )
+        self._cancellations = Cancellations(ledger, every=options.lease / 3, clock=clock, telemetry=telemetry)
         self._claims: Batcher[Claim, Claimed | None] = Batcher(self._claim_batch, size=_CLAIMS, linger=0)
         self._lanes: set[asyncio.Task[None]] = set()
         self._running = 0
@@ -116,6 +137,7 @@ class Worker(Service):
         self._telemetry.emit("worker.started", worker=self.name, concurrency=self._slots.size, queue=self._broker.url)
         self._leases.start()
         await self._reconciler.start()
+        await self._cancellations.start()
         await self._intake.start()
 
     async def _stop(self, deadline: Deadline) -> None:
@@ -132,6 +154,7 @@ class Worker(Service):
         await asyncio.wait([settled], timeout=max(deadline.remaining, _LONGEST_RESERVE))
         if not settled.done():
             self._settler.cancel()
+        await self._cancellations.stop(deadline)
         await self._leases.stop()
         self._executor.close()
         self._telemetry.emit("worker.stopped", worker=self.name)
@@ -228,7 +251,11 @@ class Worker(Service):
             lost = Failure(type="AttemptsSpent", message=f"{most} attempts were started and none ended: workers died")
             return Reject(last or lost)
         self._telemetry.emit("task.started", **_fields(task), attempt=attempt, worker=self.name)
-        return await self._executor.run(task, attempt, leftovers.append)
+        until = claimed.deadline_at if claimed is not None else None
+        if claimed is None or task.task_name == FOLD_NAME:
+            return await self._executor.run(task, attempt, leftovers.append)
+        with self._cancellations.watching(_claim_of(task, self.name)):
+            return await self._executor.run(task, attempt, leftovers.append, until=until)
 
     def _settled_before(self, delivery: Delivery, task: Task, claimed: Claimed) -> Settlement:
         self._telemetry.emit("task.skipped", **_fields(task), state=claimed.state.value)
@@ -242,14 +269,13 @@ class Worker(Service):
             outcome=Reject(failure) if dead else Completed(None, "null"),
             tracked=False,
             fold_due=claimed.fold_due,
+            generation=claimed.generation,
         )
 
     async def _claim(self, task: Task) -> Claimed | None:
         if self._ledger is None or task.fan_out_id is None:
             return None
-        claim = Claim(
-            fan_out_id=task.fan_out_id, task_name=task.task_name, generation=task.generation, worker=self.name
-        )
+        claim = _claim_of(task, self.name)
         wait = 0.1
         while True:
             try:
@@ -274,6 +300,10 @@ class Worker(Service):
         else:
             self._telemetry.emit("task.dead", **fields, attempt=attempt, error=str(outcome.failure))
         return outcome
+
+
+def _claim_of(task: Task, worker: str) -> Claim:
+    return Claim(fan_out_id=str(task.fan_out_id), task_name=task.task_name, generation=task.generation, worker=worker)
 
 
 def _fields(task: Task) -> dict[str, str | None]:

@@ -76,7 +76,7 @@ class Site:
         """All fan-outs with their tasks, the queue's counts, and the dead letters."""
         async with self.producer() as app:
             summaries = await app.fan_outs_async(limit=10_000)
-            fan_outs = [await app.fan_out_async(summary.fan_out_id) for summary in reversed(summaries)]
+            fan_outs = [await app.fan_out(summary.fan_out_id).get_async() for summary in reversed(summaries)]
             return fan_outs, await app.status_async(), await (await app.broker()).dead_letters(10_000)
 
     def runs(self, what="start"):

@@ -52,7 +52,7 @@ async def started(app, *tasks):
 
 async def only_fan_out(app):
     [summary] = await app.fan_outs_async()
-    return await app.fan_out_async(summary.fan_out_id)
+    return await app.fan_out(summary.fan_out_id).get_async()
 
 
 async def test_a_task_that_blocks_the_event_loop_keeps_its_lease(app, clock, url, finish):

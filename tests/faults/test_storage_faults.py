@@ -84,7 +84,7 @@ async def started(app):
 
 async def only_fan_out(app):
     [summary] = await app.fan_outs_async()
-    return await app.fan_out_async(summary.fan_out_id)
+    return await app.fan_out(summary.fan_out_id).get_async()
 
 
 def enqueue(path):

@@ -31,6 +31,8 @@ class Broker(Protocol):
     url: str
     linger: float
     """Seconds that settlements may wait for company: what a request costs decides."""
+    retention: float
+    """Seconds for which the queue keeps a message, received or not; known after `open`."""
 
     async def open(self) -> None:
         """Connect, and make sure that the queue exists and is FIFO. Idempotent.
@@ -71,6 +73,9 @@ class Broker(Protocol):
         With `hold` they stay invisible to others for so many seconds, and their receipt handles are good for as long;
         otherwise they are given back at once. Raises NoDeadLetterQueueError where the queue has none.
         """
+
+    async def dead_letter_count(self) -> int:
+        """How many messages the dead letter queue holds. Raises NoDeadLetterQueueError where the queue has none."""
 
     async def status(self) -> QueueStatus:
         """Count the queue's messages (approximate on Amazon SQS, exact on the embedded engine)."""

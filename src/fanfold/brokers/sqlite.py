@@ -35,6 +35,7 @@ class SqliteBroker:
     """
 
     linger = 0.0
+    retention = 345_600.0
 
     def __init__(
         self,
@@ -138,6 +139,12 @@ class SqliteBroker:
             return await self._held_letters(limit, hold)
         peeked = await self._read(lambda c: store.peek(c, self._dead_letter_queue, limit))
         return [letter_of(letter, attributes) for letter, attributes in peeked]
+
+    async def dead_letter_count(self) -> int:
+        """Count the dead letter queue's messages, exactly."""
+        now = self._now()
+        counts = await self._read(lambda c: store.status(c, self._dead_letter_queue, now))
+        return counts.messages_available + counts.messages_in_flight
 
     async def status(self) -> QueueStatus:
         """Count the queue's messages, exactly."""

@@ -32,6 +32,8 @@ _UNWRITABLE: Final = (QueueNotFoundError.__name__, PermissionMissingError.__name
 """Errors about the dead letter queue itself, not about an entry or a moment."""
 _DLQ_ARN: Final = re.compile(r"arn:[^:]+:sqs:[^:]*:(?P<account>[^:]+):(?P<name>[^:]+)")
 _LOOK: Final = 30
+_RETENTION: Final = 345_600.0
+"""SQS's default, where the queue can't be looked at."""
 _COUNTS: Final = {
     "messages_available": "ApproximateNumberOfMessages",
     "messages_in_flight": "ApproximateNumberOfMessagesNotVisible",
@@ -101,6 +103,7 @@ class SqsBroker:
         self._batches = Batches(self.call, clock=self._clock, rng=rng or random.Random())  # noqa: S311 - jitter
         self._warned: set[tuple[str, str]] = set()
         self._checked = False
+        self.retention = _RETENTION
 
     async def call(self, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Make one request of the SQS API. Raises BrokerError."""
@@ -126,6 +129,7 @@ class SqsBroker:
             raise NotFifoError(
                 f"queue {self.url} isn't FIFO; create one with FifoQueue=true and a name ending in .fifo"
             )
+        self.retention = float(attributes.get("MessageRetentionPeriod", _RETENTION))
         if self.dlq_url is None:
             self.dlq_url = await self._find_dlq(attributes.get("RedrivePolicy"))
         self._checked = True
@@ -191,9 +195,19 @@ class SqsBroker:
                 await self._batches.run("ChangeMessageVisibilityBatch", self.dlq_url, given_back)
         return [letter_of_delivery(delivery) for delivery in found]
 
+    async def dead_letter_count(self) -> int:
+        """Count the dead letter queue's messages, approximately. Raises NoDeadLetterQueueError."""
+        if self.dlq_url is None:
+            raise self._no_dead_letter_queue()
+        counts = await self._counts(self.dlq_url)
+        return counts.messages_available + counts.messages_in_flight
+
     async def status(self) -> QueueStatus:
         """Count, approximately."""
-        payload = {"QueueUrl": self.url, "AttributeNames": list(_COUNTS.values())}
+        return await self._counts(self.url)
+
+    async def _counts(self, url: str) -> QueueStatus:
+        payload = {"QueueUrl": url, "AttributeNames": list(_COUNTS.values())}
         attributes = (await self.call("GetQueueAttributes", payload)).get("Attributes") or {}
         return QueueStatus(**{name: int(attributes.get(attribute, 0)) for name, attribute in _COUNTS.items()})
 

@@ -49,7 +49,7 @@ def status(
         if fan_out_id is None:
             _show_overview(app, open_only=open_only, limit=limit, as_json=as_json)
             return
-        fan_out = app.fan_out(fan_out_id)
+        fan_out = app.fan_out(fan_out_id).get()
         if fan_out is None:
             raise ConfigurationError(
                 f"fan-out {fan_out_id!r} isn't in the ledger; `fanfold status` lists those that are"

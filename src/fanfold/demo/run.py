@@ -116,7 +116,9 @@ async def _run(
             report.enqueued = await _enqueue(app, distributions, bars)
             await _watch(app, report, processes, bars)
         ids = [done.fan_out_id for done in report.enqueued]
-        report.fan_outs = [f for f in [await app.fan_out_async(fan_out_id) for fan_out_id in ids] if f is not None]
+        report.fan_outs = [
+            f for f in [await app.fan_out(fan_out_id).get_async() for fan_out_id in ids] if f is not None
+        ]
     return report
 
 
@@ -143,7 +145,7 @@ async def _watch(app: Fanfold, report: Report, processes: Sequence[subprocess.Po
     settled = 0
     while waiting:
         for fan_out_id in sorted(waiting):
-            fan_out = await app.fan_out_async(fan_out_id)
+            fan_out = await app.fan_out(fan_out_id).get_async()
             if fan_out is not None and fan_out.fold_state in (TaskState.SUCCEEDED, TaskState.DEAD):
                 waiting.discard(fan_out_id)
                 settled += fan_out.total_tasks

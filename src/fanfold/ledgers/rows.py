@@ -9,7 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from fanfold import codec, sql
-from fanfold.model import FOLD_NAME, Failure, FanOut, Progress, TaskRecord, TaskState
+from fanfold.ledgers.protocol import Claim, Unsent
+from fanfold.model import FOLD_NAME, Ended, Failure, FanOut, Progress, TaskRecord, TaskState
 
 SQL: Final = sql.load("fanfold.ledgers", "ledger.sql")
 
@@ -38,16 +39,32 @@ def tasks(connection: sqlite3.Connection, fan_out_id: str) -> list[TaskRecord]:
     return [_task(row) for row in sorted(connection.execute(SQL["tasks"], (fan_out_id,)))]
 
 
-def purge(connection: sqlite3.Connection, completed_before: float, limit: int) -> int:
-    """Forget fan-outs completed before a time; answers how many."""
-    numbers = connection.execute(SQL["expired"], (completed_before, limit)).fetchall()
-    connection.executemany(SQL["forget_tasks"], numbers)
-    connection.executemany(SQL["forget_fan_out"], numbers)
-    return len(numbers)
+def unsent(connection: sqlite3.Connection, since: float, limit: int) -> list[Unsent]:
+    """Open fan-outs that nobody noted as sent, untouched since a time."""
+    found = connection.execute(SQL["unsent"], (since, limit)).fetchall()
+    return [_unsent(connection, row) for row in found]
+
+
+def unsent_of(connection: sqlite3.Connection, fan_out_id: str) -> Unsent:
+    """What of one fan-out must be sent: the tasks that nobody has claimed yet."""
+    return _unsent(connection, connection.execute(SQL["fan_out"], (fan_out_id,)).fetchone())
+
+
+def stopped(connection: sqlite3.Connection, claim: Claim) -> bool:
+    """Whether a running attempt isn't wanted any more."""
+    values = {"fan_out_id": claim.fan_out_id, "task_name": claim.task_name, "generation": claim.generation}
+    row = connection.execute(SQL["stopped"], values).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _unsent(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Unsent:
+    waiting = [task for task in tasks(connection, row[1]) if task.state is TaskState.PENDING]
+    return Unsent(fan_out=_fan_out(connection, row, ()), order_by=row[14], tasks=waiting)
 
 
 def _fan_out(connection: sqlite3.Connection, row: tuple[Any, ...], records: Sequence[TaskRecord]) -> FanOut:
-    number, fan_out_id, entity_id, event_id, metadata, total_tasks, created_at, _, completed_at, _ = row
+    number, fan_out_id, entity_id, event_id, metadata, total_tasks, created_at, completed_at = row[:8]
+    generation, parent, ended, deadline_at, min_succeeded, tolerated_failures = row[8:14]
     fold = connection.execute(SQL["fold_state"], (number, FOLD_NAME)).fetchone()
     return FanOut(
         fan_out_id=fan_out_id,
@@ -59,6 +76,12 @@ def _fan_out(connection: sqlite3.Connection, row: tuple[Any, ...], records: Sequ
         completed_at=completed_at,
         progress=Progress(**dict(connection.execute(SQL["progress"], (number,)))),
         fold_state=TaskState(fold[0]) if fold else None,
+        generation=generation,
+        parent=parent,
+        ended=Ended(ended) if ended else None,
+        deadline_at=deadline_at,
+        min_succeeded=min_succeeded,
+        tolerated_failures=tolerated_failures,
         tasks=records,
     )
 

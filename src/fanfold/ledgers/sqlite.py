@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-import msgspec
-
-from fanfold import codec, sql
+from fanfold import sql
 from fanfold.clock import Clock, SystemClock
 from fanfold.connection_thread import Operation, T
 from fanfold.database import Database
-from fanfold.errors import FanOutSealedError
-from fanfold.ledgers import rows
-from fanfold.ledgers.protocol import Claim, Claimed, Finish, Plan, Recorded
-from fanfold.model import FOLD_NAME, FanOut, TaskRecord, TaskState
+from fanfold.ledgers import openings, rows, writes
+from fanfold.ledgers.protocol import Cancelled, Claim, Claimed, Finish, Opened, Plan, Recorded, Unsent
+from fanfold.model import Ended, FanOut, TaskRecord
 from fanfold.urls import parse_sqlite
 
 _SQL: Final = rows.SQL
@@ -24,7 +21,10 @@ _SCHEMA: Final = tuple(sql.load("fanfold.ledgers", "schema.sql").values())
 
 
 class SqliteLedger:
-    """A `Ledger` on SQLite. Each call is one operation in a transaction that it shares with concurrent callers."""
+    """A `Ledger` on SQLite. Each call is one operation in a transaction that it shares with concurrent callers.
+
+    Only `open` of a large plan is several: one for each piece, so that it keeps no other writer waiting for long.
+    """
 
     def __init__(self, url: str, *, database: Database | None = None, clock: Clock | None = None) -> None:
         """Nothing is opened before `start`.
@@ -52,47 +52,110 @@ class SqliteLedger:
             self._started = False
             await asyncio.to_thread(self._database.close)
 
-    async def open(self, plan: Plan) -> dict[str, TaskState]:
+    async def open(self, plan: Plan) -> Opened:
         """Seal the plan's names, or find them as they stand."""
         now = self._clock.now()
-        return await self._write(lambda connection: _open(connection, plan, now))
+        if len(plan.tasks) <= openings.PIECE:
+            return await self._write(lambda connection: openings.open_at_once(connection, plan, now))
+        return await self._open_piece_by_piece(plan, now)
+
+    async def sent(self, fan_out_id: str, generation: int) -> None:
+        """Note that the queue has accepted what waits."""
+        await self._write(lambda connection: connection.execute(_SQL["sent"], (fan_out_id, generation)).rowcount)
 
     async def claim(self, claims: Sequence[Claim]) -> list[Claimed | None]:
         """Start attempts."""
         now = self._clock.now()
-        return await self._write(lambda connection: [_claim(connection, claim, now) for claim in claims])
+        return await self._write(lambda connection: [writes.claim(connection, claim, now) for claim in claims])
 
     async def finish(self, finishes: Sequence[Finish]) -> list[Recorded]:
         """End attempts."""
         now = self._clock.now()
-        return await self._write(lambda connection: _finish(connection, finishes, now))
+        return await self._write(lambda connection: writes.finish(connection, finishes, now))
+
+    async def stopped(self, claims: Sequence[Claim]) -> list[bool]:
+        """Which running attempts nobody wants any more."""
+        return await self._read(lambda connection: [rows.stopped(connection, claim) for claim in claims])
+
+    async def cancel(
+        self, fan_out_id: str, task_names: Sequence[str] | None = None, *, ended: Ended = Ended.CANCELLED
+    ) -> Cancelled | None:
+        """Cancel some tasks, or all."""
+        now = self._clock.now()
+        return await self._write(lambda connection: writes.cancel(connection, fan_out_id, task_names, ended, now))
+
+    async def rerun(
+        self, fan_out_id: str, task_names: Sequence[str] | None = None, *, failed_only: bool = True
+    ) -> Unsent | None:
+        """Let terminal tasks start anew."""
+        now = self._clock.now()
+        return await self._write(
+            lambda connection: writes.rerun(connection, fan_out_id, task_names, now, failed_only=failed_only)
+        )
 
     async def get(self, fan_out_id: str) -> FanOut | None:
         """One fan-out with its tasks."""
         return await self._read(lambda connection: rows.fan_out(connection, fan_out_id))
 
-    async def list(self, *, limit: int = 50, open_only: bool = False) -> Sequence[FanOut]:
+    async def summary(self, fan_out_id: str) -> FanOut | None:
+        """One fan-out without its tasks."""
+        found = await self._read(lambda connection: rows.summaries(connection, _SQL["fan_out"], (fan_out_id,)))
+        return found[0] if found else None
+
+    async def list(
+        self, *, limit: int = 50, open_only: bool = False, entity_id: str | None = None, parent: str | None = None
+    ) -> Sequence[FanOut]:
         """The newest fan-outs (with `open_only`: those that were touched last) first, without their tasks."""
-        statement = _SQL["open_newest" if open_only else "newest"]
-        return await self._read(lambda connection: rows.summaries(connection, statement, (limit,)))
+        if parent is not None:
+            statement, values = "newest_of_parent", [parent]
+        elif entity_id is not None:
+            statement, values = "newest_of_entity", [entity_id]
+        else:
+            statement, values = "open_newest" if open_only else "newest", []
+        found = await self._read(partial(rows.summaries, statement=_SQL[statement], values=(*values, limit)))
+        return [fan_out for fan_out in found if not open_only or fan_out.completed_at is None]
 
     async def tasks(self, fan_out_id: str) -> Sequence[TaskRecord]:
         """The tasks of one fan-out in the order of the plan."""
         return await self._read(lambda connection: rows.tasks(connection, fan_out_id))
 
+    async def unsent(self, *, untouched_for: float, limit: int = 100) -> Sequence[Unsent]:
+        """Open fan-outs that nobody noted as sent."""
+        since = self._clock.now() - untouched_for
+        return await self._read(lambda connection: rows.unsent(connection, since, limit))
+
     async def stalled(self, *, untouched_for: float, limit: int = 100) -> Sequence[FanOut]:
         """Open fan-outs in which no attempt ended for so many seconds."""
-        since = self._clock.now() - untouched_for
-        return await self._read(lambda connection: rows.summaries(connection, _SQL["stalled"], (since, limit)))
+        return await self._summaries("stalled", self._clock.now() - untouched_for, limit)
+
+    async def overdue(self, *, limit: int = 100) -> Sequence[FanOut]:
+        """Open fan-outs whose deadline has come."""
+        return await self._summaries("overdue", self._clock.now(), limit)
 
     async def unfolded(self, *, completed_since: float, completed_before: float, limit: int = 100) -> Sequence[FanOut]:
         """Completed fan-outs whose fold was never claimed."""
-        values = (completed_since, completed_before, limit)
-        return await self._read(lambda connection: rows.summaries(connection, _SQL["unfolded"], values))
+        return await self._summaries("unfolded", completed_since, completed_before, limit)
 
-    async def purge(self, *, completed_before: float, limit: int = 1000) -> int:
-        """Forget fan-outs completed before that time."""
-        return await self._write(lambda connection: rows.purge(connection, completed_before, limit))
+    async def lead(self, role: str, holder: str, seconds: float) -> bool:
+        """Take or keep a role."""
+        values = {"role": role, "holder": holder, "seconds": seconds, "now": self._clock.now()}
+        return await self._write(lambda connection: connection.execute(_SQL["lead"], values).rowcount) > 0
+
+    async def purge(self, *, limit: int = 1000) -> int:
+        """Forget fan-outs that are kept no longer."""
+        now = self._clock.now()
+        return await self._write(lambda connection: writes.purge(connection, now, limit))
+
+    async def _open_piece_by_piece(self, plan: Plan, now: float) -> Opened:
+        begun = await self._write(lambda connection: openings.begin(connection, plan, now))
+        if isinstance(begun, Opened):
+            return begun
+        for at in range(0, len(plan.tasks), openings.PIECE):
+            await self._write(partial(openings.add_piece, opening=begun, plan=plan, at=at, now=now))
+        return await self._write(lambda connection: openings.seal(connection, begun, plan, self._clock.now()))
+
+    async def _summaries(self, statement: str, *values: float) -> Sequence[FanOut]:
+        return await self._read(lambda connection: rows.summaries(connection, _SQL[statement], values))
 
     def _open(self) -> None:
         with self._database.opening():
@@ -103,113 +166,3 @@ class SqliteLedger:
 
     async def _read(self, operation: Operation[T]) -> T:
         return await asyncio.wrap_future(self._database.read(operation))
-
-
-def _open(connection: sqlite3.Connection, plan: Plan, now: float) -> dict[str, TaskState]:
-    number = connection.execute(
-        _SQL["open_fan_out"],
-        {
-            "fan_out_id": plan.fan_out_id,
-            "entity_id": plan.entity_id,
-            "event_id": plan.event_id,
-            "metadata": codec.to_json(plan.metadata, what="metadata"),
-            "total_tasks": len(plan.tasks),
-            "now": now,
-        },
-    ).fetchone()
-    if number is None:
-        return _reopen(connection, plan)
-    sealed = [
-        (number[0], task.name, position, codec.to_json(task.config, what=f"config of {task.name!r}"), now)
-        for position, task in enumerate(plan.tasks)
-    ]
-    connection.executemany(_SQL["add_task"], sealed)
-    return dict.fromkeys((task.name for task in plan.tasks), TaskState.PENDING)
-
-
-def _reopen(connection: sqlite3.Connection, plan: Plan) -> dict[str, TaskState]:
-    found = connection.execute(_SQL["states"], (plan.fan_out_id,))
-    states = {name: TaskState(state) for name, state in found}
-    planned = {task.name for task in plan.tasks}
-    if planned != states.keys():
-        added, missing = sorted(planned - states.keys()), sorted(states.keys() - planned)
-        raise FanOutSealedError(
-            f"event {plan.event_id!r} of {plan.entity_id!r} was enqueued before with other task names (new: {added}, "
-            f"missing: {missing}); a fan-out is sealed. Use another event_id for another set of tasks."
-        )
-    return states
-
-
-def _claim(connection: sqlite3.Connection, claim: Claim, now: float) -> Claimed | None:
-    values = {
-        "fan_out_id": claim.fan_out_id,
-        "task_name": claim.task_name,
-        "generation": claim.generation,
-        "worker": claim.worker,
-        "now": now,
-    }
-    if claim.task_name == FOLD_NAME:
-        connection.execute(_SQL["begin_fold"], values)
-        connection.execute(_SQL["note_fold"], values)
-    row = connection.execute(_SQL["claim"], values).fetchone()
-    if row is not None:
-        return Claimed(state=TaskState.RUNNING, attempt=row[0], failure=rows.failure(row[1]))
-    return _refusal(connection, claim)
-
-
-def _refusal(connection: sqlite3.Connection, claim: Claim) -> Claimed | None:
-    keys = {"fan_out_id": claim.fan_out_id, "task_name": claim.task_name, "fold": FOLD_NAME}
-    row = connection.execute(_SQL["standing"], keys).fetchone()
-    if row is None:
-        return None
-    state, attempts, generation, failure, complete, fold_state = row
-    if claim.task_name == FOLD_NAME:
-        # No row: the fan-out was opened again since the fold was sent; its next completion sends another.
-        return Claimed(
-            state=TaskState(state or TaskState.CANCELLED), attempt=attempts or 0, failure=rows.failure(failure)
-        )
-    if state is None:
-        return None
-    superseded = generation > claim.generation
-    due = bool(complete) and not TaskState(fold_state or TaskState.PENDING).terminal
-    return Claimed(
-        state=TaskState.CANCELLED if superseded else TaskState(state),
-        attempt=attempts,
-        fold_due=due,
-        failure=rows.failure(failure),
-    )
-
-
-def _finish(connection: sqlite3.Connection, finishes: Sequence[Finish], now: float) -> list[Recorded]:
-    applied = [_end(connection, finish, now) for finish in finishes]
-    of_plan = [finish for finish in finishes if finish.task_name != FOLD_NAME]
-    touched = {finish.fan_out_id for finish in of_plan}
-    connection.executemany(_SQL["touch"], [{"fan_out_id": fan_out_id, "now": now} for fan_out_id in touched])
-    ended = {finish.fan_out_id for finish in of_plan if finish.state.terminal}
-    due = {fan_out_id for fan_out_id in ended if _fold_due(connection, fan_out_id)}
-    return [
-        Recorded(
-            applied=done, fold_due=finish.fan_out_id in due and finish.task_name != FOLD_NAME and finish.state.terminal
-        )
-        for finish, done in zip(finishes, applied, strict=True)
-    ]
-
-
-def _end(connection: sqlite3.Connection, finish: Finish, now: float) -> bool:
-    values = {
-        "fan_out_id": finish.fan_out_id,
-        "task_name": finish.task_name,
-        "attempt": finish.attempt,
-        "state": finish.state.value,
-        "result": finish.result,
-        "failure": msgspec.json.encode(finish.failure).decode() if finish.failure else None,
-        "now": now,
-    }
-    if connection.execute(_SQL["finish"], values).rowcount:
-        return True
-    return connection.execute(_SQL["finished_so"], values).fetchone() is not None
-
-
-def _fold_due(connection: sqlite3.Connection, fan_out_id: str) -> bool:
-    row = connection.execute(_SQL["fold_due"], {"fan_out_id": fan_out_id, "fold": FOLD_NAME}).fetchone()
-    return row is not None

@@ -1,9 +1,37 @@
 -- name: open_fan_out
--- Seals a fan-out, unless it is there; answers its number only when it is new.
-INSERT INTO fan_outs (fan_out_id, entity_id, event_id, metadata, total_tasks, created_at, touched_at)
-VALUES (:fan_out_id, :entity_id, :event_id, :metadata, :total_tasks, :now, :now)
+-- Begins a fan-out, unless it is there; answers its number only when it is new. A small one is sealed in the same
+-- transaction; a large one says whose plan is being written, until it is.
+INSERT INTO fan_outs (fan_out_id, entity_id, event_id, metadata, total_tasks, created_at, touched_at, parent, early,
+    min_succeeded, tolerated_failures, cancel_rest, deadline_at, order_by, keep, sealed, opening, sent)
+VALUES (:fan_out_id, :entity_id, :event_id, :metadata, :total_tasks, :now, :now, :parent, :early, :min_succeeded,
+    :tolerated_failures, :cancel_rest, :now + :deadline, :order_by, :keep, :opening IS NULL, :opening, 0)
 ON CONFLICT (fan_out_id) DO NOTHING
 RETURNING number;
+
+-- name: opening
+-- A fan-out that is there: its number, generation, and whose plan is being written (none: it is sealed).
+SELECT number, generation, opening FROM fan_outs WHERE fan_out_id = ?;
+
+-- name: begin_again
+-- Drops the pieces of a plan that another producer left half written; its fan-out follows.
+DELETE FROM tasks WHERE fan_out = (SELECT number FROM fan_outs WHERE fan_out_id = ? AND sealed = 0);
+
+-- name: drop_unsealed
+-- Drops a fan-out that another producer left half written.
+DELETE FROM fan_outs WHERE fan_out_id = ? AND sealed = 0;
+
+-- name: add_task_once
+-- One name of the sealed set, where two producers may be writing the same plan.
+INSERT INTO tasks (fan_out, task_name, position, task_config, updated_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (fan_out, task_name) DO NOTHING;
+
+-- name: seal
+-- Makes a fan-out there for everybody: all pieces of this plan are written.
+UPDATE fan_outs SET sealed = 1, opening = NULL, touched_at = :now WHERE number = :number AND opening = :opening;
+
+-- name: sent
+-- Notes that the queue has accepted what waits in this generation.
+UPDATE fan_outs SET sent = 1 WHERE fan_out_id = ? AND generation = ? AND sealed = 1;
 
 -- name: add_task
 -- One name of the sealed set.
@@ -11,35 +39,40 @@ INSERT INTO tasks (fan_out, task_name, position, task_config, updated_at) VALUES
 
 -- name: states
 -- Name and state of every task of a fan-out, without the fold's.
-SELECT t.task_name, t.state
-FROM fan_outs AS f JOIN tasks AS t ON t.fan_out = f.number
-WHERE f.fan_out_id = ? AND t.position >= 0;
+SELECT task_name, state FROM tasks WHERE fan_out = ? AND position >= 0;
 
 -- name: begin_fold
--- The fold's own row: only once its fan-out is complete, and only the first time.
-INSERT INTO tasks (fan_out, task_name, position, task_config, updated_at)
-SELECT number, :task_name, -1, '{}', :now FROM fan_outs
-WHERE fan_out_id = :fan_out_id AND completed_at IS NOT NULL
+-- The fold's own row: only once its fan-out is complete, in its generation, and only the first time.
+INSERT INTO tasks (fan_out, task_name, position, task_config, generation, updated_at)
+SELECT number, :task_name, -1, '{}', generation, :now FROM fan_outs
+WHERE fan_out_id = :fan_out_id AND completed_at IS NOT NULL AND generation = :generation
 ON CONFLICT (fan_out, task_name) DO NOTHING;
 
 -- name: note_fold
 -- Takes a fan-out off the list of those whose fold never began.
-UPDATE fan_outs SET fold_begun = 1 WHERE fan_out_id = :fan_out_id AND completed_at IS NOT NULL AND fold_begun = 0;
+UPDATE fan_outs SET fold_begun = 1
+WHERE fan_out_id = :fan_out_id AND completed_at IS NOT NULL AND fold_begun = 0 AND generation = :generation;
 
 -- name: claim
--- Starts an attempt of a task that isn't terminal. A message older than the task's generation starts nothing.
+-- Starts an attempt of a task that isn't terminal. A message older than the task's generation starts nothing, nor does
+-- one that comes after the deadline of an open fan-out.
 UPDATE tasks
 SET state = 'running', attempts = attempts + 1, generation = :generation, worker = :worker, updated_at = :now
-WHERE fan_out = (SELECT number FROM fan_outs WHERE fan_out_id = :fan_out_id) AND task_name = :task_name
-  AND state IN ('pending', 'running', 'failed') AND generation <= :generation
-RETURNING attempts, failure;
+WHERE fan_out = (
+    SELECT number FROM fan_outs
+    WHERE fan_out_id = :fan_out_id AND sealed = 1
+      AND (deadline_at IS NULL OR deadline_at > :now OR completed_at IS NOT NULL)
+  )
+  AND task_name = :task_name AND state IN ('pending', 'running', 'failed') AND generation <= :generation
+RETURNING attempts, failure, (SELECT deadline_at FROM fan_outs WHERE number = fan_out AND completed_at IS NULL);
 
 -- name: standing
 -- Where a task stands, and how far its fan-out is: whether it is complete, and its fold's state.
 SELECT t.state, t.attempts, t.generation, t.failure, f.completed_at IS NOT NULL AS complete,
-    (SELECT state FROM tasks WHERE fan_out = f.number AND task_name = :fold) AS fold_state
+    (SELECT state FROM tasks WHERE fan_out = f.number AND task_name = :fold) AS fold_state,
+    f.completed_at IS NULL AND f.deadline_at <= :now AS overdue, f.generation
 FROM fan_outs AS f LEFT JOIN tasks AS t ON t.fan_out = f.number AND t.task_name = :task_name
-WHERE f.fan_out_id = :fan_out_id;
+WHERE f.fan_out_id = :fan_out_id AND f.sealed = 1;
 
 -- name: finish
 -- Ends an attempt, if it is still the current one. A death may also come to a task that isn't running.
@@ -47,26 +80,75 @@ UPDATE tasks
 SET state = :state, result = :result, failure = :failure, updated_at = :now
 WHERE fan_out = (SELECT number FROM fan_outs WHERE fan_out_id = :fan_out_id) AND task_name = :task_name
   AND (state = 'running' OR (:state = 'dead' AND state IN ('pending', 'failed')))
-  AND (:attempt IS NULL OR attempts = :attempt);
+  AND generation = :generation AND (:attempt IS NULL OR attempts = :attempt);
 
 -- name: finished_so
 -- Whether a task already stands as `finish` would have left it: the same write, whose answer was lost.
 SELECT 1 FROM tasks
 WHERE fan_out = (SELECT number FROM fan_outs WHERE fan_out_id = :fan_out_id) AND task_name = :task_name
-  AND state = :state AND attempts = :attempt;
+  AND state = :state AND generation = :generation AND attempts = :attempt;
 
 -- name: touch
--- Notes that something happened in an open fan-out, and completes it when all its names are terminal.
+-- Notes that something happened in an open fan-out; answers its number, its tolerance, and whether a name is left that
+-- isn't terminal.
+UPDATE fan_outs SET touched_at = :now
+WHERE fan_out_id = :fan_out_id AND completed_at IS NULL AND sealed = 1
+RETURNING number, early, min_succeeded, tolerated_failures, cancel_rest, EXISTS (
+    SELECT 1 FROM tasks WHERE fan_out = fan_outs.number AND state IN ('pending', 'running', 'failed')
+);
+
+-- name: at_least
+-- How many tasks of a fan-out are in a state, counted up to a limit.
+SELECT count(*) FROM (SELECT 1 FROM tasks WHERE fan_out = ? AND state = ? AND position >= 0 LIMIT ?);
+
+-- name: complete
+-- Ends an open fan-out.
+UPDATE fan_outs SET completed_at = :now, ended = :ended, purge_at = :now + keep
+WHERE number = :number AND completed_at IS NULL;
+
+-- name: cancel_rest
+-- Cancels what is left of a fan-out.
+UPDATE tasks SET state = 'cancelled', failure = :failure, updated_at = :now
+WHERE fan_out = :number AND state IN ('pending', 'running', 'failed') AND position >= 0
+RETURNING task_name;
+
+-- name: cancel_task
+-- Cancels one task, if it isn't terminal.
+UPDATE tasks SET state = 'cancelled', failure = :failure, updated_at = :now
+WHERE fan_out = :number AND task_name = :task_name AND state IN ('pending', 'running', 'failed') AND position >= 0
+RETURNING task_name;
+
+-- name: stopped
+-- Whether a running attempt isn't wanted any more.
+SELECT state = 'cancelled' OR generation > :generation FROM tasks
+WHERE fan_out = (SELECT number FROM fan_outs WHERE fan_out_id = :fan_out_id) AND task_name = :task_name;
+
+-- name: rerun_task
+-- Lets a terminal task start anew, in the next generation.
+UPDATE tasks
+SET state = 'pending', attempts = 0, result = NULL, failure = NULL, worker = '', updated_at = :now,
+    generation = (SELECT generation + 1 FROM fan_outs WHERE number = :number)
+WHERE fan_out = :number AND task_name = :task_name AND position >= 0
+  AND (state IN ('dead', 'cancelled') OR (:failed_only = 0 AND state = 'succeeded'));
+
+-- name: terminal_names
+-- The names of a fan-out's tasks that are in a state.
+SELECT task_name FROM tasks WHERE fan_out = ? AND state = ? AND position >= 0;
+
+-- name: reopen
+-- Begins a fan-out's next generation: it is open, and ends when every task is terminal.
 UPDATE fan_outs
-SET touched_at = :now,
-    completed_at = CASE WHEN EXISTS (
-        SELECT 1 FROM tasks WHERE fan_out = fan_outs.number AND state IN ('pending', 'running', 'failed')
-    ) THEN NULL ELSE :now END
-WHERE fan_out_id = :fan_out_id AND completed_at IS NULL;
+SET generation = generation + 1, completed_at = NULL, ended = NULL, purge_at = NULL, deadline_at = NULL, early = 0,
+    fold_begun = 0, sent = 0, touched_at = :now
+WHERE number = :number;
+
+-- name: forget_fold
+-- Drops the fold of the generation before.
+DELETE FROM tasks WHERE fan_out = ? AND task_name = ?;
 
 -- name: fold_due
--- Whether a fan-out is complete and its fold not over: a row, or none.
-SELECT 1 FROM fan_outs AS f
+-- The generation of a fan-out that is complete and whose fold isn't over; no row for any other.
+SELECT f.generation FROM fan_outs AS f
 WHERE f.fan_out_id = :fan_out_id AND f.completed_at IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM tasks
     WHERE fan_out = f.number AND task_name = :fold AND state IN ('succeeded', 'dead', 'cancelled')
@@ -74,23 +156,39 @@ WHERE f.fan_out_id = :fan_out_id AND f.completed_at IS NOT NULL AND NOT EXISTS (
 
 -- name: fan_out
 -- One fan-out.
-SELECT * FROM fan_outs WHERE fan_out_id = ?;
+SELECT * FROM summaries WHERE fan_out_id = ?;
 
 -- name: newest
 -- The newest fan-outs first.
-SELECT * FROM fan_outs ORDER BY number DESC LIMIT ?;
+SELECT * FROM summaries ORDER BY number DESC LIMIT ?;
+
+-- name: newest_of_entity
+-- An entity's fan-outs, the newest first.
+SELECT * FROM summaries WHERE entity_id = ? ORDER BY number DESC LIMIT ?;
+
+-- name: newest_of_parent
+-- The fan-outs that another's completion enqueued, the newest first.
+SELECT * FROM summaries WHERE parent = ? ORDER BY number DESC LIMIT ?;
 
 -- name: open_newest
 -- The open fan-outs, those that were touched last first.
-SELECT * FROM fan_outs WHERE completed_at IS NULL ORDER BY touched_at DESC LIMIT ?;
+SELECT * FROM summaries WHERE completed_at IS NULL ORDER BY touched_at DESC LIMIT ?;
 
 -- name: stalled
 -- Open fan-outs in which nothing was written since a time, oldest first.
-SELECT * FROM fan_outs WHERE completed_at IS NULL AND touched_at < ? ORDER BY touched_at LIMIT ?;
+SELECT * FROM summaries WHERE completed_at IS NULL AND touched_at < ? ORDER BY touched_at LIMIT ?;
+
+-- name: unsent
+-- Open fan-outs that nobody noted as sent, untouched since a time, oldest first.
+SELECT * FROM summaries WHERE completed_at IS NULL AND sent = 0 AND touched_at < ? ORDER BY touched_at LIMIT ?;
+
+-- name: overdue
+-- Open fan-outs whose deadline has come.
+SELECT * FROM summaries WHERE completed_at IS NULL AND deadline_at <= ? ORDER BY deadline_at LIMIT ?;
 
 -- name: unfolded
 -- Fan-outs completed between two times whose fold was never claimed.
-SELECT * FROM fan_outs
+SELECT * FROM summaries
 WHERE completed_at IS NOT NULL AND fold_begun = 0 AND completed_at >= ? AND completed_at < ?
 ORDER BY completed_at LIMIT ?;
 
@@ -108,8 +206,8 @@ SELECT position, task_name, state, attempts, generation, task_config, result, fa
 FROM tasks WHERE fan_out = (SELECT number FROM fan_outs WHERE fan_out_id = ?) AND position >= 0;
 
 -- name: expired
--- Fan-outs completed before a time, oldest first.
-SELECT number FROM fan_outs WHERE completed_at IS NOT NULL AND completed_at < ? ORDER BY completed_at LIMIT ?;
+-- Fan-outs that are kept no longer, oldest first.
+SELECT number FROM fan_outs WHERE purge_at IS NOT NULL AND purge_at <= ? ORDER BY purge_at LIMIT ?;
 
 -- name: forget_tasks
 -- Drops the tasks of a fan-out.
@@ -118,3 +216,9 @@ DELETE FROM tasks WHERE fan_out = ?;
 -- name: forget_fan_out
 -- Drops a fan-out.
 DELETE FROM fan_outs WHERE number = ?;
+
+-- name: lead
+-- Takes or keeps a role; changes a row only for whoever has it now.
+INSERT INTO leaders (role, holder, expires_at) VALUES (:role, :holder, :now + :seconds)
+ON CONFLICT (role) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
+WHERE leaders.holder = excluded.holder OR leaders.expires_at <= :now;

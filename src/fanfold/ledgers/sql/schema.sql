@@ -35,3 +35,42 @@ CREATE TABLE tasks (
 );
 -- "Is any name not terminal?" and the counts by state are answered from this index alone.
 CREATE INDEX tasks_states ON tasks (fan_out, state, position);
+
+-- name: version_2
+-- Ends by choice, large fan-outs, re-runs, chains, and one reconciler at a time.
+
+-- `early`: the tolerance may end it before every task is terminal. `sealed`: all of its tasks are written; `opening` tells
+-- whose plan is being written until then. `sent`: the queue has accepted a message for every task. `ended`: why it did.
+ALTER TABLE fan_outs ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE fan_outs ADD COLUMN parent TEXT;
+ALTER TABLE fan_outs ADD COLUMN early INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE fan_outs ADD COLUMN min_succeeded INTEGER;
+ALTER TABLE fan_outs ADD COLUMN tolerated_failures INTEGER;
+ALTER TABLE fan_outs ADD COLUMN cancel_rest INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE fan_outs ADD COLUMN deadline_at REAL;
+ALTER TABLE fan_outs ADD COLUMN order_by TEXT;
+ALTER TABLE fan_outs ADD COLUMN keep REAL NOT NULL DEFAULT 1209600;
+ALTER TABLE fan_outs ADD COLUMN sealed INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE fan_outs ADD COLUMN opening TEXT;
+ALTER TABLE fan_outs ADD COLUMN sent INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE fan_outs ADD COLUMN ended TEXT;
+ALTER TABLE fan_outs ADD COLUMN purge_at REAL;
+UPDATE fan_outs SET ended = 'complete', purge_at = completed_at + keep WHERE completed_at IS NOT NULL;
+
+DROP INDEX fan_outs_open;
+DROP INDEX fan_outs_completed;
+CREATE INDEX fan_outs_open ON fan_outs (touched_at) WHERE completed_at IS NULL AND sealed = 1;
+CREATE INDEX fan_outs_unsent ON fan_outs (touched_at) WHERE completed_at IS NULL AND sealed = 1 AND sent = 0;
+CREATE INDEX fan_outs_overdue ON fan_outs (deadline_at)
+    WHERE completed_at IS NULL AND sealed = 1 AND deadline_at IS NOT NULL;
+CREATE INDEX fan_outs_purge ON fan_outs (purge_at) WHERE purge_at IS NOT NULL;
+CREATE INDEX fan_outs_entity ON fan_outs (entity_id, number);
+CREATE INDEX fan_outs_parent ON fan_outs (parent, number) WHERE parent IS NOT NULL;
+
+CREATE TABLE leaders (role TEXT PRIMARY KEY, holder TEXT NOT NULL, expires_at REAL NOT NULL) WITHOUT ROWID;
+
+-- What readers see of a fan-out: nothing before it is sealed.
+CREATE VIEW summaries AS
+SELECT number, fan_out_id, entity_id, event_id, metadata, total_tasks, created_at, completed_at, generation, parent, ended,
+    deadline_at, min_succeeded, tolerated_failures, order_by, fold_begun, touched_at, sent, purge_at
+FROM fan_outs WHERE sealed = 1;

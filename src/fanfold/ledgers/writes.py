@@ -1,0 +1,198 @@
+"""What changes a fan-out and its tasks in SQLite, as operations on a connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from fanfold.ledgers import rows
+from fanfold.ledgers.protocol import Cancelled, Claim, Claimed, Finish, Recorded, Unsent
+from fanfold.ledgers.rows import SQL
+from fanfold.model import FOLD_NAME, Ended, Failure, TaskState
+
+_WHY: Final = {
+    Ended.ENOUGH: "enough of the fan-out's tasks had succeeded",
+    Ended.FAILED: "more of the fan-out's tasks had failed than are tolerated",
+    Ended.DEADLINE: "the fan-out's deadline came",
+    Ended.CANCELLED: "it was cancelled",
+}
+
+
+def claim(connection: sqlite3.Connection, claim: Claim, now: float) -> Claimed | None:
+    """Start an attempt."""
+    values = {
+        "fan_out_id": claim.fan_out_id,
+        "task_name": claim.task_name,
+        "generation": claim.generation,
+        "worker": claim.worker,
+        "now": now,
+    }
+    if claim.task_name == FOLD_NAME:
+        connection.execute(SQL["begin_fold"], values)
+        connection.execute(SQL["note_fold"], values)
+    row = connection.execute(SQL["claim"], values).fetchone()
+    if row is not None:
+        return Claimed(state=TaskState.RUNNING, attempt=row[0], failure=rows.failure(row[1]), deadline_at=row[2])
+    return _refusal(connection, claim, now)
+
+
+def finish(connection: sqlite3.Connection, finishes: Sequence[Finish], now: float) -> list[Recorded]:
+    """End attempts, and the fan-outs that they complete."""
+    applied = [_end(connection, finish, now) for finish in finishes]
+    of_plan = [finish for finish in finishes if finish.task_name != FOLD_NAME]
+    for fan_out_id in {finish.fan_out_id for finish in of_plan}:
+        _conclude(connection, fan_out_id, now)
+    ended = {finish.fan_out_id for finish in of_plan if finish.state.terminal}
+    due = {fan_out_id: _fold_due(connection, fan_out_id) for fan_out_id in ended}
+    return [_recorded(finish, done, due) for finish, done in zip(finishes, applied, strict=True)]
+
+
+def cancel(
+    connection: sqlite3.Connection, fan_out_id: str, task_names: Iterable[str] | None, ended: Ended, now: float
+) -> Cancelled | None:
+    """Cancel what isn't terminal of some tasks, or of all."""
+    number = _number(connection, fan_out_id)
+    if number is None:
+        return None
+    values = {"number": number, "failure": _cancelled(ended), "now": now}
+    if task_names is None:
+        names = [name for (name,) in connection.execute(SQL["cancel_rest"], values).fetchall()]
+        connection.execute(SQL["complete"], {"number": number, "ended": ended, "now": now})
+    else:
+        chosen = [values | {"task_name": name} for name in task_names]
+        names = [name for v in chosen for (name,) in connection.execute(SQL["cancel_task"], v).fetchall()]
+        _conclude(connection, fan_out_id, now)
+    due = _fold_due(connection, fan_out_id)
+    return Cancelled(task_names=names, fold_due=due is not None, generation=due or 0)
+
+
+def rerun(
+    connection: sqlite3.Connection,
+    fan_out_id: str,
+    task_names: Iterable[str] | None,
+    now: float,
+    *,
+    failed_only: bool,
+) -> Unsent | None:
+    """Let terminal tasks start anew, in the fan-out's next generation."""
+    number = _number(connection, fan_out_id)
+    if number is None:
+        return None
+    names = _terminal(connection, number) if task_names is None else task_names
+    values = [{"number": number, "task_name": name, "failed_only": failed_only, "now": now} for name in names]
+    if connection.executemany(SQL["rerun_task"], values).rowcount > 0:
+        connection.execute(SQL["reopen"], {"number": number, "now": now})
+        connection.execute(SQL["forget_fold"], (number, FOLD_NAME))
+    return rows.unsent_of(connection, fan_out_id)
+
+
+def purge(connection: sqlite3.Connection, now: float, limit: int) -> int:
+    """Forget fan-outs that are kept no longer; answers how many."""
+    numbers = connection.execute(SQL["expired"], (now, limit)).fetchall()
+    connection.executemany(SQL["forget_tasks"], numbers)
+    connection.executemany(SQL["forget_fan_out"], numbers)
+    return len(numbers)
+
+
+def _refusal(connection: sqlite3.Connection, claim: Claim, now: float) -> Claimed | None:
+    keys = {"fan_out_id": claim.fan_out_id, "task_name": claim.task_name, "fold": FOLD_NAME, "now": now}
+    row = connection.execute(SQL["standing"], keys).fetchone()
+    if row is not None and row[6]:
+        cancel(connection, claim.fan_out_id, None, Ended.DEADLINE, now)
+        row = connection.execute(SQL["standing"], keys).fetchone()
+    if row is None:
+        return None
+    state, attempts, generation, failure, complete, fold_state, _, current = row
+    if claim.task_name == FOLD_NAME:
+        return _fold_refusal(state, attempts, generation, failure, claim)
+    if state is None:
+        return None
+    superseded = generation > claim.generation
+    due = bool(complete) and not TaskState(fold_state or TaskState.PENDING).terminal
+    return Claimed(
+        state=TaskState.CANCELLED if superseded else TaskState(state),
+        attempt=attempts,
+        fold_due=due,
+        generation=current if due else 0,
+        failure=rows.failure(failure),
+    )
+
+
+def _fold_refusal(
+    state: str | None, attempts: int | None, generation: int | None, failure: str | None, claim: Claim
+) -> Claimed:
+    # No row, or another generation's: the fan-out was opened again since this fold was sent; that one sends its own.
+    if state is None or generation != claim.generation:
+        return Claimed(state=TaskState.CANCELLED, attempt=0)
+    return Claimed(state=TaskState(state), attempt=attempts or 0, failure=rows.failure(failure))
+
+
+def _end(connection: sqlite3.Connection, finish: Finish, now: float) -> bool:
+    values = {
+        "fan_out_id": finish.fan_out_id,
+        "task_name": finish.task_name,
+        "attempt": finish.attempt,
+        "generation": finish.generation,
+        "state": finish.state.value,
+        "result": finish.result,
+        "failure": msgspec.json.encode(finish.failure).decode() if finish.failure else None,
+        "now": now,
+    }
+    if connection.execute(SQL["finish"], values).rowcount:
+        return True
+    return connection.execute(SQL["finished_so"], values).fetchone() is not None
+
+
+def _conclude(connection: sqlite3.Connection, fan_out_id: str, now: float) -> None:
+    """End an open fan-out if it is time."""
+    row = connection.execute(SQL["touch"], {"fan_out_id": fan_out_id, "now": now}).fetchone()
+    if row is None:
+        return
+    number, early, enough, tolerated, cancel_rest, left = row
+    ended = Ended.COMPLETE if not left else _early_end(connection, number, enough, tolerated) if early else None
+    if ended is None:
+        return
+    connection.execute(SQL["complete"], {"number": number, "ended": ended, "now": now})
+    if left and cancel_rest:
+        connection.execute(SQL["cancel_rest"], {"number": number, "failure": _cancelled(ended), "now": now}).fetchall()
+
+
+def _early_end(connection: sqlite3.Connection, number: int, enough: int | None, tolerated: int | None) -> Ended | None:
+    def reached(count: int, *states: TaskState) -> bool:
+        found = (connection.execute(SQL["at_least"], (number, state, count)).fetchone()[0] for state in states)
+        return bool(sum(found) >= count)
+
+    if enough is not None and reached(enough, TaskState.SUCCEEDED):
+        return Ended.ENOUGH
+    if tolerated is not None and reached(tolerated + 1, TaskState.DEAD, TaskState.CANCELLED):
+        return Ended.FAILED
+    return None
+
+
+def _fold_due(connection: sqlite3.Connection, fan_out_id: str) -> int | None:
+    """The generation whose fold is due, or None."""
+    row = connection.execute(SQL["fold_due"], {"fan_out_id": fan_out_id, "fold": FOLD_NAME}).fetchone()
+    return row[0] if row is not None else None
+
+
+def _recorded(finish: Finish, applied: bool, due: Mapping[str, int | None]) -> Recorded:  # noqa: FBT001 - one of two words
+    generation = due.get(finish.fan_out_id) if finish.task_name != FOLD_NAME and finish.state.terminal else None
+    return Recorded(applied=applied, fold_due=generation is not None, generation=generation or 0)
+
+
+def _number(connection: sqlite3.Connection, fan_out_id: str) -> int | None:
+    row = connection.execute(SQL["fan_out"], (fan_out_id,)).fetchone()
+    return row[0] if row is not None else None
+
+
+def _terminal(connection: sqlite3.Connection, number: int) -> list[str]:
+    states: tuple[Any, ...] = (TaskState.DEAD, TaskState.CANCELLED, TaskState.SUCCEEDED)
+    return [name for state in states for (name,) in connection.execute(SQL["terminal_names"], (number, state))]
+
+
+def _cancelled(ended: Ended) -> str:
+    failure = Failure(type="Cancelled", message=_WHY.get(ended, "it was cancelled"))
+    return msgspec.json.encode(failure).decode()
