@@ -52,4 +52,4 @@ def test_there_are_statements_to_look_at():
 def test_a_scan_and_a_sort_would_be_noticed(connection):
     steps = plan(connection, "SELECT * FROM tasks WHERE worker = ? ORDER BY worker")
     assert scans(steps) == ["SCAN tasks"]
-    assert "USE TEMP B-TREE FOR ORDER BY" in plan(connection, "SELECT * FROM fan_outs ORDER BY entity_id LIMIT ?")
+    assert "USE TEMP B-TREE FOR ORDER BY" in plan(connection, "SELECT * FROM fan_outs ORDER BY metadata LIMIT ?")

@@ -318,8 +318,8 @@ async def test_a_poll_that_fails_is_followed_by_another(app, events, clock):
     worker = await started(app)
     done = asyncio.create_task(events.next("task.completed"))
     for failures_so_far in (1, 2):
-        # the heartbeat, the reconciler, and the intake's backoff sleep
-        await until(lambda n=failures_so_far: events.names().count("poll.failed") == n and clock.sleepers == 3)
+        # the heartbeat, the look for cancellations, the reconciler, and the intake's backoff sleep
+        await until(lambda n=failures_so_far: events.names().count("poll.failed") == n and clock.sleepers == 4)
         clock.advance(2)
     await done
     assert events.names().count("poll.failed") == 2

@@ -114,7 +114,7 @@ class Executor:
             outcome: Outcome = Retry(failure, delay=UNKNOWN_TASK_DELAY)
         else:
             run = self._attempt_fold if task.task_name == FOLD_NAME else self._attempt
-            outcome = await run(definition, task, attempt, leftover, until)
+            outcome = await run(definition, task, attempt, leftover, until=until)
         backoff = definition.backoff if definition else Backoff()
         return decide(outcome, attempt, self.max_attempts(task.task_name), backoff, self._rng)
 
@@ -131,6 +131,7 @@ class Executor:
         task: Task,
         attempt: int,
         leftover: Leftover,
+        *,
         until: float | None,
         fan_out: FanOut | None = None,
     ) -> Outcome:
@@ -158,7 +159,7 @@ class Executor:
             allowance.cancelled = True
 
     async def _attempt_fold(
-        self, definition: Definition, task: Task, attempt: int, leftover: Leftover, until: float | None
+        self, definition: Definition, task: Task, attempt: int, leftover: Leftover, *, until: float | None
     ) -> Outcome:
         try:
             fan_out = await self._load_fan_out(str(task.fan_out_id)) if self._load_fan_out is not None else None
@@ -166,7 +167,7 @@ class Executor:
             return Retry(failure_of(error, __file__))
         if fan_out is not None:
             definition = self._registry.fold_for(failed=not fan_out.succeeded) or _NO_FOLD
-        return await self._attempt(definition, task, attempt, leftover, until, fan_out)
+        return await self._attempt(definition, task, attempt, leftover, until=until, fan_out=fan_out)
 
     def _arguments(
         self, definition: Definition, task: Task, attempt: int, allowance: Allowance, fan_out: FanOut | None

@@ -7,86 +7,22 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ledger_kinds import LEDGERS
+from ledgering import claim, completed, finish, ids, plan, record, run
 
 from fanfold.errors import FanOutSealedError, InvalidInputError
-from fanfold.ledgers.protocol import Claim, Claimed, Finish, Plan, Recorded
+from fanfold.ledgers.protocol import Claim, Claimed, Finish, Opened, Recorded
 from fanfold.model import FOLD_NAME, Failure, Progress, TaskSpec, TaskState
-from fanfold.testing import START, FakeClock
+from fanfold.testing import START
 
 SLOW = Failure(type="TimeoutError", message="slow", traceback="Traceback")
 HOPELESS = Failure(type="LookupError", message="no roof")
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture(params=LEDGERS)
-def connect(request, tmp_path, clock):
-    """Makes ledgers on one store, as several processes would."""
-    return lambda: LEDGERS[request.param](tmp_path, clock)
-
-
-@pytest.fixture
-async def ledger(connect):
-    made = connect()
-    await made.start()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def other(connect):
-    made = connect()
-    await made.start()
-    yield made
-    await made.close()
-
-
-def plan(*names, fan_out_id="f1", **fields):
-    tasks = [TaskSpec(name) for name in names or ["words", "roof"]]
-    return Plan(**{"fan_out_id": fan_out_id, "entity_id": "doc-1", "event_id": "e1", "metadata": {}, "tasks": tasks}
-                | fields)  # fmt: skip
-
-
-async def claim(ledger, name="words", *, fan_out_id="f1", generation=0, worker="w1"):
-    [answer] = await ledger.claim([Claim(fan_out_id=fan_out_id, task_name=name, generation=generation, worker=worker)])
-    return answer
-
-
-async def finish(ledger, name="words", attempt=1, *, fan_out_id="f1", **how):
-    how = how or {"result": "1"}
-    [answer] = await ledger.finish([Finish(fan_out_id=fan_out_id, task_name=name, attempt=attempt, **how)])
-    return answer
-
-
-async def run(ledger, name="words", *, fan_out_id="f1", **how):
-    """One attempt from its claim to its end."""
-    claimed = await claim(ledger, name, fan_out_id=fan_out_id)
-    return await finish(ledger, name, claimed.attempt, fan_out_id=fan_out_id, **how)
-
-
-async def completed(ledger, *fan_out_ids):
-    for fan_out_id in fan_out_ids:
-        await ledger.open(plan("words", fan_out_id=fan_out_id))
-        await run(ledger, fan_out_id=fan_out_id)
-
-
-async def record(ledger, name="words", fan_out_id="f1"):
-    return {task.task_name: task for task in await ledger.tasks(fan_out_id)}[name]
-
-
-def ids(fan_outs):
-    return [fan_out.fan_out_id for fan_out in fan_outs]
 
 
 # Opening
 
 
 async def test_a_new_fan_outs_tasks_are_pending(ledger):
-    assert await ledger.open(plan("words", "roof")) == {"words": TaskState.PENDING, "roof": TaskState.PENDING}
+    assert (await ledger.open(plan("words", "roof"))).states == {"words": TaskState.PENDING, "roof": TaskState.PENDING}
 
 
 async def test_an_opened_fan_out_is_found_with_all_that_the_plan_said(ledger):
@@ -117,7 +53,7 @@ async def test_opened_again_it_answers_where_each_task_stands(ledger):
     await ledger.open(plan("words", "roof", "owner"))
     await run(ledger, "words")
     await run(ledger, "roof", failure=SLOW)
-    assert await ledger.open(plan("words", "roof", "owner")) == {
+    assert (await ledger.open(plan("words", "roof", "owner"))).states == {
         "words": TaskState.SUCCEEDED,
         "roof": TaskState.FAILED,
         "owner": TaskState.PENDING,
@@ -151,19 +87,19 @@ async def test_opened_again_with_other_names_it_is_sealed_and_nothing_changes(le
 async def test_after_its_fold_began_it_can_still_be_opened_again(ledger):
     await completed(ledger, "f1")
     await claim(ledger, FOLD_NAME)
-    assert await ledger.open(plan("words")) == {"words": TaskState.SUCCEEDED}
+    assert (await ledger.open(plan("words"))).states == {"words": TaskState.SUCCEEDED}
 
 
 async def test_a_plan_that_cant_be_written_leaves_nothing_behind(ledger):
     with pytest.raises(InvalidInputError, match="config of 'roof'"):
         await ledger.open(plan(tasks=[TaskSpec("words"), TaskSpec("roof", {"x": object()})]))
     assert await ledger.get("f1") is None
-    assert await ledger.open(plan()) == {"words": TaskState.PENDING, "roof": TaskState.PENDING}
+    assert (await ledger.open(plan())).states == {"words": TaskState.PENDING, "roof": TaskState.PENDING}
 
 
 async def test_one_event_opened_by_two_at_once_is_one_fan_out(ledger, other):
     answers = await asyncio.gather(*[made.open(plan()) for made in (ledger, other) * 5])
-    assert answers == [{"words": TaskState.PENDING, "roof": TaskState.PENDING}] * 10
+    assert answers == [Opened(generation=0, states={"words": TaskState.PENDING, "roof": TaskState.PENDING})] * 10
     assert len(await ledger.list()) == 1
 
 
@@ -171,7 +107,7 @@ async def test_a_sealed_fan_out_is_no_obstacle_to_what_is_opened_at_the_same_tim
     await ledger.open(plan("words"))
     plans = [plan(fan_out_id=f"g{number}") for number in range(5)]
     answers = await asyncio.gather(*map(ledger.open, [*plans, plan("roof")]), return_exceptions=True)
-    assert [type(answer) for answer in answers] == [dict] * 5 + [FanOutSealedError]
+    assert [type(answer) for answer in answers] == [Opened] * 5 + [FanOutSealedError]
     assert sorted(ids(await ledger.list())) == ["f1", "g0", "g1", "g2", "g3", "g4"]
 
 
@@ -602,35 +538,38 @@ async def test_a_fold_that_was_claimed_too_early_is_still_missing(ledger):
 # Purging
 
 
-async def test_purge_forgets_what_was_completed_before_and_says_how_many(ledger, clock):
-    await completed(ledger, "f1", "f2")
-    await ledger.open(plan(fan_out_id="f3"))
+async def test_purge_forgets_what_is_kept_no_longer_and_says_how_many(ledger, clock):
+    for fan_out_id, keep in (("f1", 10), ("f2", 10), ("f4", 11)):
+        await ledger.open(plan("words", fan_out_id=fan_out_id, keep=keep))
+        await run(ledger, fan_out_id=fan_out_id)
+    await ledger.open(plan(fan_out_id="f3", keep=10))
     clock.advance(10)
-    await completed(ledger, "f4")
-    assert await ledger.purge(completed_before=START + 10) == 2
-    assert ids(await ledger.list()) == ["f4", "f3"]
+    assert await ledger.purge() == 2
+    assert ids(await ledger.list()) == ["f3", "f4"]
     assert await ledger.get("f1") is None
     assert await ledger.tasks("f1") == []
 
 
 async def test_purge_takes_the_oldest_first_up_to_its_limit(ledger, clock):
     for fan_out_id in ("f1", "f2", "f3"):
-        await completed(ledger, fan_out_id)
+        await ledger.open(plan("words", fan_out_id=fan_out_id, keep=1))
+        await run(ledger, fan_out_id=fan_out_id)
         clock.advance(1)
-    assert await ledger.purge(completed_before=START + 100, limit=2) == 2
+    assert await ledger.purge(limit=2) == 2
     assert ids(await ledger.list()) == ["f3"]
-    assert await ledger.purge(completed_before=START + 100, limit=2) == 1
-    assert await ledger.purge(completed_before=START + 100, limit=2) == 0
+    assert await ledger.purge(limit=2) == 1
+    assert await ledger.purge(limit=2) == 0
 
 
 async def test_what_was_purged_is_unknown_and_can_be_opened_anew(ledger, clock):
-    await completed(ledger, "f1")
+    await ledger.open(plan("words", keep=1))
+    await run(ledger)
     await run(ledger, FOLD_NAME)
     clock.advance(1)
-    await ledger.purge(completed_before=clock.now())
+    await ledger.purge()
     assert await claim(ledger) is None
     assert await claim(ledger, FOLD_NAME) is None
-    assert await ledger.open(plan("words")) == {"words": TaskState.PENDING}
+    assert (await ledger.open(plan("words"))).states == {"words": TaskState.PENDING}
     assert (await ledger.get("f1")).fold_state is None
 
 
@@ -668,7 +607,7 @@ async def test_after_close_it_can_be_started_again(connect):
     made = connect()
     for _ in range(2):
         await made.start()
-        assert len(await made.open(plan())) == 2
+        assert len((await made.open(plan())).states) == 2
         await made.close()
 
 

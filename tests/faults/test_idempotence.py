@@ -162,7 +162,7 @@ async def test_a_completion_sent_again_an_hour_later_while_the_first_is_to_be_re
     await work_until(app, lambda: attempts)
     clock.advance(HOUR)
     task = Task(entity_id="doc-1", task_name="one", fan_out_id=enqueued.fan_out_id)
-    await (await app._open()).producer.announce(task)
+    await (await app._open()).producer.announce(task, 0)
     assert (await app.status_async()).messages_available == 1
     await drain_async(app)
     assert attempts == [1, 2]

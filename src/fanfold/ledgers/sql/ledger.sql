@@ -55,7 +55,7 @@ WHERE fan_out_id = :fan_out_id AND completed_at IS NOT NULL AND fold_begun = 0 A
 
 -- name: claim
 -- Starts an attempt of a task that isn't terminal. A message older than the task's generation starts nothing, nor does
--- one that comes after the deadline of an open fan-out.
+-- one that comes after the deadline of an open fan-out, or the fold of any but the current generation.
 UPDATE tasks
 SET state = 'running', attempts = attempts + 1, generation = :generation, worker = :worker, updated_at = :now
 WHERE fan_out = (
@@ -64,6 +64,7 @@ WHERE fan_out = (
       AND (deadline_at IS NULL OR deadline_at > :now OR completed_at IS NOT NULL)
   )
   AND task_name = :task_name AND state IN ('pending', 'running', 'failed') AND generation <= :generation
+  AND (position >= 0 OR generation = :generation)
 RETURNING attempts, failure, (SELECT deadline_at FROM fan_outs WHERE number = fan_out AND completed_at IS NULL);
 
 -- name: standing
@@ -99,7 +100,8 @@ RETURNING number, early, min_succeeded, tolerated_failures, cancel_rest, EXISTS 
 
 -- name: at_least
 -- How many tasks of a fan-out are in a state, counted up to a limit.
-SELECT count(*) FROM (SELECT 1 FROM tasks WHERE fan_out = ? AND state = ? AND position >= 0 LIMIT ?);
+SELECT count(*) FROM tasks
+WHERE rowid IN (SELECT rowid FROM tasks WHERE fan_out = ? AND state = ? AND position >= 0 LIMIT ?);
 
 -- name: complete
 -- Ends an open fan-out.
