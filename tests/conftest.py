@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 
@@ -20,6 +21,17 @@ hypothesis.settings.load_profile("fanfold")
 def sqs_endpoint():
     with moto_server() as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+def until():
+    """Waits, on the event loop, until something holds."""
+
+    async def wait(holds):
+        while not holds():  # noqa: ASYNC110 - a state, not an event
+            await asyncio.sleep(0.001)
+
+    return wait
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ class Ledger(Protocol):
         """
 
     async def sent(self, fan_out_id: str, generation: int) -> None:
-        """Note that the queue has accepted the messages of all tasks that wait in this generation."""
+        """Note that the queue has now accepted the messages of all tasks that wait in this generation."""
 
     async def claim(self, claims: Sequence[Claim]) -> list[Claimed | None]:
         """Start attempts. None: the ledger doesn't know the task (an older producer, or purged).
@@ -207,7 +207,10 @@ class Ledger(Protocol):
         """
 
     async def stalled(self, *, untouched_for: float, limit: int = 100) -> Sequence[FanOut]:
-        """Open fan-outs in which no attempt ended for so many seconds, oldest first, without their tasks."""
+        """Open fan-outs that were sent, and in which no attempt ended since, for so many seconds; oldest first.
+
+        Without their tasks.
+        """
 
     async def overdue(self, *, limit: int = 100) -> Sequence[FanOut]:
         """Open fan-outs whose deadline has come, oldest deadline first, without their tasks."""

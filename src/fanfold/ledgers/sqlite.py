@@ -61,7 +61,8 @@ class SqliteLedger:
 
     async def sent(self, fan_out_id: str, generation: int) -> None:
         """Note that the queue has accepted what waits."""
-        await self._write(lambda connection: connection.execute(_SQL["sent"], (fan_out_id, generation)).rowcount)
+        values = self._clock.now(), fan_out_id, generation
+        await self._write(lambda connection: connection.execute(_SQL["sent"], values).rowcount)
 
     async def claim(self, claims: Sequence[Claim]) -> list[Claimed | None]:
         """Start attempts."""

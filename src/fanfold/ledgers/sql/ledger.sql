@@ -31,7 +31,7 @@ UPDATE fan_outs SET sealed = 1, opening = NULL, touched_at = :now WHERE number =
 
 -- name: sent
 -- Notes that the queue has accepted what waits in this generation.
-UPDATE fan_outs SET sent = 1 WHERE fan_out_id = ? AND generation = ? AND sealed = 1;
+UPDATE fan_outs SET sent = 1, touched_at = ? WHERE fan_out_id = ? AND generation = ? AND sealed = 1;
 
 -- name: add_task
 -- One name of the sealed set.
