@@ -322,8 +322,10 @@ async def test_one_of_two_reconcilers_is_active_and_the_other_takes_over(make, l
 
 
 @pytest.mark.parametrize("error", [StorageBusyError("busy"), FanOutIncompleteError("f1", ["a"], "away")])
-async def test_a_round_that_fails_is_reported_and_followed_by_another(make, ledger, clock, said, done, until, error):
-    errors = [error]
+async def test_a_round_that_fails_is_reported_and_followed_by_another(  # noqa: PLR0917 - fixtures
+    make, ledger, clock, said, until, error
+):
+    errors, done = [error], []
 
     async def resend(unsent):
         if errors:

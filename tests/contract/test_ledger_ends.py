@@ -330,6 +330,16 @@ async def test_what_was_noted_as_sent_is_not_unsent_until_it_is_run_again(ledger
     assert await ledger.unsent(untouched_for=1) == []
 
 
+async def test_what_was_sent_again_has_its_time_again_before_it_counts_as_stalled(ledger, clock):
+    await ledger.open(plan("words"))
+    clock.advance(60)
+    await ledger.sent("f1", 0)
+    clock.advance(59)
+    assert await ledger.stalled(untouched_for=60) == []
+    clock.advance(2)
+    assert ids(await ledger.stalled(untouched_for=60)) == ["f1"]
+
+
 # Chains and listings
 
 
