@@ -15,7 +15,7 @@ from fanfold.model import FanOut
 from fanfold.urls import is_sqlite
 
 
-@click.command()
+@click.command(short_help="The main job on real input: describe what is installed here.")
 @addresses
 @click.option("--documents", type=click.IntRange(1), help="Describe at most so many distributions. [default: all]")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Worker processes.")
