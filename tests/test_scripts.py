@@ -66,11 +66,10 @@ class Checkout:
         return subprocess.run(
             command,
             cwd=self.folder,
-            env=os.environ | {
+            env={name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))} | {
                 "PATH": os.pathsep.join([str(self.tools), *without_uv]),
                 "NOTES": str(self.notes),
                 "BROKEN": str(self.broken),
-                "MAKEFLAGS": "",
             },
             capture_output=True,
             text=True,
