@@ -24,6 +24,7 @@ from fanfold.errors import (
     BrokerUnavailableError,
     ConfigurationError,
     CredentialsError,
+    NoDeadLetterQueueError,
     NotFifoError,
     PermissionMissingError,
     QueueNotFoundError,
@@ -414,6 +415,11 @@ async def test_without_a_dead_letter_queue_nothing_is_deleted_and_it_is_told_onc
         assert error is not None
     assert transport.asked == []
     assert [event.name for event in events] == ["dead_letter.unavailable"]
+
+
+async def test_looking_for_dead_letters_without_a_queue_for_them_is_an_error_that_names_the_cure(make):
+    with pytest.raises(NoDeadLetterQueueError, match=r"tasks\.fifo.*redrive policy.*SQS_DLQ_URL"):
+        await make().dead_letters(10)
 
 
 async def test_looking_at_dead_letters_gives_all_of_them_back(broker, transport):

@@ -115,6 +115,15 @@ def test_a_plain_boto3_consumer_reads_our_message(queue, sqs_client):
     assert message["MessageAttributes"]["task_name"]["StringValue"] == "yearBuilt"
 
 
+def test_without_a_dead_letter_queue_there_are_none_to_look_at_and_that_is_said(sqs_client, caplog):
+    url = sqs_client.create_queue(QueueName="alone.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+    alone = TaskQueueHandler(sqs_client, url)
+    assert alone.get_dlq_messages() == []
+    assert "dead_letter.unavailable" in caplog.text
+    alone.close()
+    sqs_client.delete_queue(QueueUrl=url)
+
+
 @pytest.mark.usefixtures("sqs_client")  # for its credentials
 def test_the_environment_says_where_the_queue_is(sqs_queue):
     url, dlq_url = sqs_queue

@@ -75,6 +75,10 @@ class QueueNotFoundError(BrokerError):
     """The queue doesn't exist."""
 
 
+class NoDeadLetterQueueError(QueueNotFoundError):
+    """The queue has no dead letter queue, or nobody here may learn which."""
+
+
 class NotFifoError(BrokerError, ConfigurationError):
     """The queue is a standard queue; Fanfold's promises need FIFO."""
 

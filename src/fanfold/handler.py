@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from fanfold import codec
 from fanfold.brokers.sqs import SqsBroker
 from fanfold.clock import SystemClock
-from fanfold.errors import ConfigurationError, MalformedMessageError
+from fanfold.errors import ConfigurationError, MalformedMessageError, NoDeadLetterQueueError
 from fanfold.leases import Leases
 from fanfold.model import DeadLetter, Delivery, Failure, Json, Task
 from fanfold.outcome import Completed, Outcome, Reject, Retry, decide, failure_of
@@ -140,7 +140,8 @@ class TaskQueueHandler:
         """Look at dead letters; they stay in the queue, held for 30 s so that their receipt handles can be used.
 
         Each has `entity_id`, `task_name`, `retry_count`, `timestamp`, `receipt_handle`, `body`, `reason` and
-        `receive_count`. The first four are None for a body that isn't a task.
+        `receive_count`. The first four are None for a body that isn't a task. Empty, with a warning, where no dead
+        letter queue is known.
         """
         return [_letter(letter) for letter in self._portal.call(self._dead_letters(max_messages))]
 
@@ -159,7 +160,11 @@ class TaskQueueHandler:
 
     async def _dead_letters(self, limit: int) -> list[DeadLetter]:
         await self._broker.open()
-        return await self._broker.dead_letters(limit, hold=DLQ_PEEK)
+        try:
+            return await self._broker.dead_letters(limit, hold=DLQ_PEEK)
+        except NoDeadLetterQueueError as error:
+            self._telemetry.emit("dead_letter.unavailable", queue=self.queue_url, action="peek", reason=str(error))
+            return []
 
     async def _process(
         self, delivery: Delivery, leases: Leases, callback: Callback, kwargs: Mapping[str, Any]

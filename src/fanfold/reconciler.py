@@ -8,7 +8,7 @@ from typing import Final
 
 from fanfold.brokers.protocol import Broker
 from fanfold.clock import Clock
-from fanfold.errors import FanfoldError
+from fanfold.errors import FanfoldError, NoDeadLetterQueueError
 from fanfold.ledgers.protocol import Finish, Ledger
 from fanfold.model import FOLD_NAME, DeadLetter, Failure, FanOut, Task
 from fanfold.service import Deadline, Service
@@ -82,7 +82,10 @@ class Reconciler(Service):
                 self._telemetry.emit("fold.resent", entity_id=fan_out.entity_id, fan_out_id=fan_out.fan_out_id)
 
     async def _bury_moved(self, ledger: Ledger) -> None:
-        letters = [letter for letter in await self._broker.dead_letters(_LETTERS) if not letter.reason]
+        try:
+            letters = [letter for letter in await self._broker.dead_letters(_LETTERS) if not letter.reason]
+        except NoDeadLetterQueueError:
+            return  # then the queue moves nothing
         moved = [(letter.task, letter) for letter in letters if letter.task is not None and letter.task.fan_out_id]
         records = await ledger.finish([_death(task, letter) for task, letter in moved])
         for (task, _), record in zip(moved, records, strict=True):

@@ -69,7 +69,7 @@ class Broker(Protocol):
         """Look at up to `limit` messages of the dead letter queue. Nothing is taken away.
 
         With `hold` they stay invisible to others for so many seconds, and their receipt handles are good for as long;
-        otherwise they are given back at once.
+        otherwise they are given back at once. Raises NoDeadLetterQueueError where the queue has none.
         """
 
     async def status(self) -> QueueStatus:

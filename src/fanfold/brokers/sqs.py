@@ -18,7 +18,13 @@ from fanfold.brokers.boto import BotoTransport, make_client
 from fanfold.brokers.burial import burial_copy, letter_of_delivery, refusal
 from fanfold.brokers.protocol import Burial
 from fanfold.clock import Clock, SystemClock
-from fanfold.errors import ConfigurationError, NotFifoError, PermissionMissingError, QueueNotFoundError
+from fanfold.errors import (
+    ConfigurationError,
+    NoDeadLetterQueueError,
+    NotFifoError,
+    PermissionMissingError,
+    QueueNotFoundError,
+)
 from fanfold.model import DeadLetter, Delivery, EntryError, Message, QueueStatus, SendResult
 from fanfold.telemetry import Telemetry
 
@@ -165,9 +171,13 @@ class SqsBroker:
         return [error if error is not None else next(deleted) for error in errors]
 
     async def dead_letters(self, limit: int, *, hold: float = 0.0) -> list[DeadLetter]:
-        """Receive from the dead letter queue until it is empty or `limit` is reached, then give back."""
+        """Receive from the dead letter queue until it is empty or `limit` is reached, then give back.
+
+        Raises:
+            NoDeadLetterQueueError: none is known.
+        """
         if self.dlq_url is None:
-            return []
+            raise self._no_dead_letter_queue()
         found: list[Delivery] = []
         try:
             while len(found) < limit:
@@ -222,7 +232,7 @@ class SqsBroker:
 
     async def _copy(self, burials: Sequence[Burial]) -> list[EntryError | None]:
         if self.dlq_url is None:
-            none = EntryError(code="NoDeadLetterQueue", text=f"{self.url} has none; it is left to the redrive policy")
+            none = EntryError(code="NoDeadLetterQueue", text=str(self._no_dead_letter_queue()))
             self._warn_once("dead_letter.unavailable", "dead_letter", none.text)
             return [none] * len(burials)
         errors = [result.error for result in await self._send(self.dlq_url, [burial_copy(b) for b in burials])]
@@ -230,6 +240,12 @@ class SqsBroker:
             if error is not None and error.code in _UNWRITABLE:
                 self._warn_once("dead_letter.unavailable", "dead_letter", error.text)
         return errors
+
+    def _no_dead_letter_queue(self) -> NoDeadLetterQueueError:
+        return NoDeadLetterQueueError(
+            f"no dead letter queue is known for {self.url}: set the queue's redrive policy, or name it with dlq_url= "
+            "(SQS_DLQ_URL). Until then what is hopeless is left to the queue"
+        )
 
     def _visibility(self, delivery: Delivery, seconds: float) -> int:
         left = limits.MAX_VISIBILITY - (self._clock.now() - delivery.received_at)
