@@ -1,39 +1,39 @@
 # Each target sets up its own virtual environment; there need only be Python (3.11 or newer) and make.
 PYTHON ?= python3
-VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VERSION := $(or $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null),unknown)
 DEV := .venv-$(VERSION)
 RUN := .venv-$(VERSION)-run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lock bench clean
+.PHONY: help demo test check lock bench clean dev run
 
 help: ## Show this.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
-demo: $(RUN)/run.stamp ## Describe the installed Python packages: the main job on real input. ARGS="--workers 4"
+demo: run ## Describe the installed Python packages: the main job on real input. ARGS="--workers 4"
 	$(RUN)/bin/fanfold demo $(ARGS)
 
-test: $(DEV)/dev.stamp ## Run the tests. ARGS="tests/test_codec.py"
+test: dev ## Run the tests. ARGS="tests/test_codec.py"
 	$(DEV)/bin/python -m pytest $(ARGS)
 
-check: $(DEV)/dev.stamp ## The gate: ruff, format, mypy --strict, all tests with warnings as errors.
+check: dev ## The gate: ruff, format, shellcheck, mypy --strict, all tests with warnings as errors.
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/shellcheck scripts/*.sh .ci/run
 	$(DEV)/bin/mypy
 	$(MAKE) test PYTHON="$(PYTHON)"
 
-bench: $(DEV)/dev.stamp ## Measure: enqueue, drain, growth, latency.
+bench: dev ## Measure: enqueue, drain, growth, latency.
 	$(DEV)/bin/python bench/run.py $(ARGS)
 
-lock: ## Renew requirements-dev.lock (needs uv).
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --no-emit-index-url \
-	  --generate-hashes --quiet --upgrade --output-file requirements-dev.lock
+lock: ## Renew requirements-dev.lock, keeping what is locked. ARGS="--upgrade"
+	scripts/lock.sh "$(PYTHON)" $(ARGS)
+
+dev: ## Set up the development environment, .venv-3.11 and so on.
+	@scripts/venv.sh $(DEV) "$(PYTHON)" dev
+
+run: ## Set up the environment that the demo runs in.
+	@scripts/venv.sh $(RUN) "$(PYTHON)" run
 
 clean: ## Remove what these targets made.
 	rm -rf .venv-* demo-run .pytest_cache .mypy_cache .ruff_cache .hypothesis
-
-$(DEV)/dev.stamp: pyproject.toml requirements-dev.lock
-	scripts/venv.sh $(DEV) $(PYTHON) dev
-
-$(RUN)/run.stamp: pyproject.toml
-	scripts/venv.sh $(RUN) $(PYTHON) run

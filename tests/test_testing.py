@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fanfold import Fanfold, Retry, testing
+from fanfold.engine import doorbell
 from fanfold.errors import ConfigurationError, FanfoldError
 from fanfold.testing import START, FakeClock, drain, drain_async, embedded
 
@@ -207,3 +208,28 @@ async def test_drain_refuses_a_queue_that_isnt_embedded(tmp_path):
         app.broker = lambda: asyncio.sleep(0, Elsewhere())
         with pytest.raises(ConfigurationError, match=r"eu-west-1.*; use `testing.embedded\(app\)`"):
             await drain_async(app)
+
+
+class HastyClock(FakeClock):
+    """Moved on by what a short sleeper wants just before it falls asleep, so that it counts from the moved clock."""
+
+    async def sleep(self, seconds):
+        if 0 < seconds < 20:
+            self.advance(seconds)
+        await super().sleep(seconds)
+
+
+def test_a_delayed_retry_is_run_although_the_clock_moved_as_the_poll_fell_asleep(app, tmp_path, monkeypatch):
+    monkeypatch.setattr(doorbell, "_TICK", 3_600)  # nobody else rings
+    attempts = []
+
+    @app.task("flaky")
+    async def flaky(context):
+        attempts.append(context.attempt)
+        if context.attempt == 1:
+            raise Retry("once more", delay=5)
+
+    with app.replaced(clock=HastyClock(), queue_url=f"sqlite:///{tmp_path}/hasty.db"):
+        app.enqueue("doc-1", ["flaky"])
+        drain(app)
+    assert attempts == [1, 2]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
 from fanfold import __version__
+from fanfold.cli.common import INTERRUPTED
 from fanfold.cli.demo import demo
 from fanfold.cli.enqueue import enqueue
 from fanfold.cli.status import status
@@ -15,7 +17,7 @@ from fanfold.errors import FanfoldError
 
 
 class _Commands(click.Group):
-    """Turns our errors into one line on standard error and exit code 1."""
+    """Turns our errors into a text on standard error and exit code 1, and Ctrl-C into exit code 130."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -23,6 +25,9 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except FanfoldError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            sys.exit(INTERRUPTED)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,7 +43,7 @@ def main() -> None:
       fanfold status                             what is waiting, running, done
 
     Where queue and ledger are is said by the application, by --queue-url and --ledger, or by FANFOLD_QUEUE_URL (or
-    SQS_TASK_QUEUE_URL) and FANFOLD_LEDGER. Exit codes: 0 fine, 1 an error, 2 wrong usage.
+    SQS_TASK_QUEUE_URL) and FANFOLD_LEDGER. Exit codes: 0 fine, 1 an error, 2 wrong usage, 130 interrupted by Ctrl-C.
     """
 
 

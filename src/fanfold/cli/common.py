@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Final, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
 
 from fanfold.app import Fanfold
 from fanfold.errors import ConfigurationError
+from fanfold.urls import is_sqlite, parse_sqlite
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
 _PIPE_WIDTH: Final = 1_000
 
@@ -23,22 +33,25 @@ _ADDRESSES: Final = (
     click.option(
         "--queue-url",
         metavar="URL",
-        help="The queue: sqlite:///tasks.db, or the URL of an SQS FIFO queue. [env: FANFOLD_QUEUE_URL, "
-        "SQS_TASK_QUEUE_URL; default: the application's, else sqlite:///fanfold.db]",
+        help="The queue: sqlite:///tasks.db, or the URL of an SQS FIFO queue. [else: the application's, "
+        "FANFOLD_QUEUE_URL, SQS_TASK_QUEUE_URL, sqlite:///fanfold.db]",
     ),
     click.option(
         "--dlq-url",
         metavar="URL",
-        help="The dead letter queue. [env: FANFOLD_DLQ_URL, SQS_DLQ_URL; default: as the redrive policy says]",
+        help="The dead letter queue on SQS. [else: the application's, FANFOLD_DLQ_URL, SQS_DLQ_URL, what the redrive "
+        "policy names]",
     ),
     click.option(
         "--ledger",
         metavar="URL",
-        help="The ledger: sqlite:///ledger.db, or none. [env: FANFOLD_LEDGER; default: the embedded queue's file; "
-        "with SQS none]",
+        help="The ledger: sqlite:///ledger.db, or none. [else: the application's, FANFOLD_LEDGER, the embedded queue's "
+        "file, with SQS none]",
     ),
     click.option(
-        "--region", help="The queue's AWS region. [env: FANFOLD_REGION, AWS_DEFAULT_REGION; default: the URL's]"
+        "--region",
+        metavar="NAME",
+        help="The queue's AWS region. [else: the application's, FANFOLD_REGION, AWS_DEFAULT_REGION, what the URL says]",
     ),
 )
 
@@ -52,6 +65,13 @@ app_option: Final = click.option(
 )
 
 
+def finite_seconds(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """Check an option that says seconds, which may be neither negative nor infinite nor no number."""
+    if value is not None and not 0 <= value < math.inf:
+        raise click.BadParameter(f"{value}: write seconds as a number, at least 0")
+    return value
+
+
 def addresses(command: F) -> F:
     """Add the options that say where queue and ledger are."""
     for option in reversed(_ADDRESSES):
@@ -63,11 +83,25 @@ def load(target: str | None, **overrides: Any) -> Fanfold:
     """The application that `MODULE:NAME` names (None: one without tasks), with the command line's overrides.
 
     Raises:
-        ConfigurationError: no such module or name, or what is there isn't an application.
+        ConfigurationError: no such module or name, importing it failed, or what is there isn't an application.
     """
-    app = _import(target) if target is not None else Fanfold()
+    app = _application(target) if target is not None else Fanfold()
     app.configure(**overrides)
     return app
+
+
+def require_file(app: Fanfold) -> None:
+    """Refuse to look into an embedded queue that nobody has made: opening it would, and show an empty one.
+
+    Raises:
+        ConfigurationError: there is no such file.
+    """
+    url = app.settings.queue_url
+    if is_sqlite(url) and not parse_sqlite(url).path.exists():
+        raise ConfigurationError(
+            f"{url}: there is no such file here; the first enqueue or worker makes it. Is this the right folder, or "
+            "is --app, --queue-url or FANFOLD_QUEUE_URL missing?"
+        )
 
 
 def to_people() -> Console:
@@ -81,26 +115,34 @@ def beside() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def print_table(table: Table) -> None:
+    """Print to people. Cells wrap to the terminal's width, but no word is cut: an id stays one that can be copied."""
+    console = to_people()
+    words = Measurement.get(console, console.options.update(width=_PIPE_WIDTH), table).minimum
+    console.size = ConsoleDimensions(max(console.width, words), console.height)
+    console.print(table)
+
+
 def to_scripts(value: Any) -> None:
     """Print a value as JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def _import(target: str) -> Fanfold:
+def one_line(value: object, length: int | None = None, style: str = "") -> Text:
+    """Any text as one line for people: not taken for markup, cut to `length`, control characters as escapes."""
+    line = " ".join(str(value).split())
+    if length is not None and len(line) > length:
+        line = line[: length - 1] + "…"
+    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line), style)
+
+
+def _application(target: str) -> Fanfold:
     module_name, _, name = target.partition(":")
-    if not module_name or not name:
-        raise ConfigurationError(f"application {target!r}: write MODULE:NAME, for example app:app for app = Fanfold(…)")
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as above
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise
+    if not name or not all(part.isidentifier() for part in module_name.split(".")) or module_name.endswith(".py"):
         raise ConfigurationError(
-            f"application {target!r}: no module {error.name!r} here or on the Python path; run the command from the "
-            "folder that holds it"
-        ) from error
+            f"application {target!r}: write MODULE:NAME, for example app:app for app = Fanfold(…) in app.py"
+        )
+    module = _module(module_name, target)
     app = getattr(module, name, None)
     if not isinstance(app, Fanfold):
         there = [key for key, value in vars(module).items() if isinstance(value, Fanfold)]
@@ -109,3 +151,26 @@ def _import(target: str) -> Fanfold:
             + (f"; there is {module_name}:{there[0]}" if there else f"; {module_name} has none")
         )
     return app
+
+
+def _module(name: str, target: str) -> ModuleType:
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as above
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise ConfigurationError(
+                f"application {target!r}: no module {error.name!r} here or on the Python path; run the command from "
+                "the folder that holds it"
+            ) from error
+        raise ConfigurationError(
+            f"application {target!r}: importing {name} raised {type(error).__name__}: {error}\n{_own_frames(error)}"
+        ) from error
+
+
+def _own_frames(error: BaseException) -> str:
+    """Where the application's module failed, without the import machinery's frames and ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
+    return "".join(traceback.format_list(own)).rstrip()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,9 +13,19 @@ import click
 from rich.table import Table
 
 from fanfold.app import Fanfold
-from fanfold.cli.common import addresses, app_option, as_json, load, to_people, to_scripts
+from fanfold.cli.common import (
+    addresses,
+    app_option,
+    as_json,
+    load,
+    one_line,
+    print_table,
+    require_file,
+    to_people,
+    to_scripts,
+)
 from fanfold.errors import ConfigurationError, NoLedgerError
-from fanfold.model import FanOut, QueueStatus, TaskRecord, TaskState
+from fanfold.model import FanOut, Json, QueueStatus, TaskState
 
 STILL_OPEN: Final = 3
 WITH_FAILURES: Final = 4
@@ -26,7 +38,7 @@ _COLOURS: Final = {
 }
 
 
-@click.command()
+@click.command(short_help="Show the queue and the newest fan-outs, or one's tasks.")
 @click.argument("fan_out_id", required=False)
 @app_option
 @addresses
@@ -40,12 +52,17 @@ def status(
 
     \b
       fanfold status --queue-url sqlite:///tasks.db
-      fanfold status 0d5c…  --json
+      fanfold status 01a3185c50007cec8e61feb5556ca079 --json
 
-    With FAN_OUT_ID the exit code says how it stands: 0 complete and all succeeded, 3 still open, 4 complete with
-    failures, 1 not found.
+    \b
+    With FAN_OUT_ID the exit code says how it stands:
+      0  complete, and everything succeeded
+      3  still open
+      4  complete, but a task or the completion itself was set aside
+      1  not found, or another error
     """
     with load(target, **overrides) as app:
+        require_file(app)
         if fan_out_id is None:
             _show_overview(app, open_only=open_only, limit=limit, as_json=as_json)
             return
@@ -59,20 +76,25 @@ def status(
 
 
 def _show_overview(app: Fanfold, *, open_only: bool, limit: int, as_json: bool) -> None:
-    counts = app.status()
-    try:
-        fan_outs = app.fan_outs(limit=limit, open_only=open_only)
-    except NoLedgerError:
-        fan_outs = []
+    counts, fan_outs = app.status(), _fan_outs(app, limit=limit, open_only=open_only)
     if as_json:
-        to_scripts({"queue": dataclasses.asdict(counts), "fan_outs": [_summary(fan_out) for fan_out in fan_outs]})
+        known = None if fan_outs is None else [_summary(fan_out) for fan_out in fan_outs]
+        to_scripts({"queue": dataclasses.asdict(counts), "fan_outs": known})
         return
-    console = to_people()
-    console.print(_queue_line(app, counts))
+    to_people().print(_queue_line(app, counts), markup=False, soft_wrap=True)
     if fan_outs:
-        console.print(_overview(app, fan_outs))
+        print_table(_overview(app, fan_outs))
+    elif fan_outs is None:
+        click.echo("There is no ledger, so nobody knows the fan-outs; give --ledger.")
     else:
-        console.print("No fan-outs" + (" are open." if open_only else " yet."))
+        click.echo("No fan-outs" + (" are open." if open_only else " yet."))
+
+
+def _fan_outs(app: Fanfold, *, limit: int, open_only: bool) -> list[FanOut] | None:
+    try:
+        return app.fan_outs(limit=limit, open_only=open_only)
+    except NoLedgerError:
+        return None
 
 
 def _queue_line(app: Fanfold, counts: QueueStatus) -> str:
@@ -82,43 +104,51 @@ def _queue_line(app: Fanfold, counts: QueueStatus) -> str:
     )
 
 
-def _overview(app: Fanfold, fan_outs: list[FanOut]) -> Table:
+def _overview(app: Fanfold, fan_outs: Sequence[FanOut]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("fan-out", app.words["entity_id"], "created"):
+    for heading in ("fan-out", app.words["entity_id"]):
         table.add_column(heading, no_wrap=True)
     for heading in ("tasks", "succeeded", "dead", "waiting", "running"):
         table.add_column(heading, justify="right")
-    table.add_column("state")
+    for heading in ("state", "created"):
+        table.add_column(heading)
     for fan_out in fan_outs:
         p = fan_out.progress
         numbers = (fan_out.total_tasks, p.succeeded, p.dead, p.pending + p.failed, p.running)
-        table.add_row(
-            fan_out.fan_out_id, fan_out.entity_id, _time(fan_out.created_at), *map(str, numbers), _state(fan_out)
-        )
+        names = one_line(fan_out.fan_out_id), one_line(fan_out.entity_id)
+        table.add_row(*names, *map(str, numbers), _state(fan_out), _time(fan_out.created_at))
     return table
 
 
 def _show_one(app: Fanfold, fan_out: FanOut, *, as_json: bool) -> None:
     if as_json:
-        to_scripts(_summary(fan_out) | {"tasks": [_task(record) for record in fan_out.tasks]})
+        to_scripts(_summary(fan_out) | {"tasks": [dataclasses.asdict(record) for record in fan_out.tasks]})
         return
-    console = to_people()
-    console.print(f"{fan_out.fan_out_id}  {app.words['entity_id']} {fan_out.entity_id}  {_state(fan_out)}")
+    about = one_line(f"{fan_out.fan_out_id}  {app.words['entity_id']} {fan_out.entity_id}  {_state(fan_out)}")
+    to_people().print(about, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     table.add_column(app.words["task_name"], no_wrap=True)
-    for heading in ("state", "attempts", "result or reason"):
+    for heading in ("state", "attempts"):
         table.add_column(heading)
+    table.add_column("result or reason", overflow="fold")
     for record in fan_out.tasks:
-        said = str(record.failure) if record.failure else "" if record.result is None else str(record.result)
-        colour = _COLOURS.get(record.state, "default")
-        table.add_row(record.task_name, f"[{colour}]{record.state}[/]", str(record.attempts), _short(said))
-    console.print(table)
+        said = record.failure or _said(record.result)
+        state = one_line(record.state, style=_COLOURS.get(record.state, ""))
+        table.add_row(one_line(record.task_name), state, str(record.attempts), one_line(said, length=100))
+    print_table(table)
+
+
+def _said(result: Json) -> str:
+    if result is None or isinstance(result, str):
+        return result or ""
+    return json.dumps(result, ensure_ascii=False)
 
 
 def _exit_code(fan_out: FanOut) -> int:
     if fan_out.completed_at is None:
         return STILL_OPEN
-    return 0 if fan_out.progress.succeeded == fan_out.total_tasks else WITH_FAILURES
+    whole = fan_out.progress.succeeded == fan_out.total_tasks and fan_out.fold_state is not TaskState.DEAD
+    return 0 if whole else WITH_FAILURES
 
 
 def _state(fan_out: FanOut) -> str:
@@ -132,17 +162,8 @@ def _state(fan_out: FanOut) -> str:
 def _summary(fan_out: FanOut) -> dict[str, Any]:
     record = dataclasses.asdict(fan_out)
     del record["tasks"]
-    return record
-
-
-def _task(record: TaskRecord) -> dict[str, Any]:
-    return dataclasses.asdict(record)
-
-
-def _short(text: str, length: int = 100) -> str:
-    line = " ".join(text.split())
-    return (line[: length - 1] + "…" if len(line) > length else line).replace("[", r"\[")
+    return record | {"state": _state(fan_out)}
 
 
 def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%dT%H:%M:%S")  # one word: never wrapped

@@ -7,35 +7,60 @@ from typing import Any
 import click
 
 from fanfold.cli import logs
-from fanfold.cli.common import addresses, load
+from fanfold.cli.common import addresses, finite_seconds, load
 from fanfold.runner import run_worker
 
 
-@click.command()
+@click.command(short_help="Work on an application's tasks until stopped.")
 @click.argument("target", metavar="MODULE:NAME")
 @addresses
-@click.option("--concurrency", type=int, help="Tasks at once. [env: FANFOLD_CONCURRENCY; default: 10]")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Tasks at once. [else: the application's, FANFOLD_CONCURRENCY, 10]",
+)
 @click.option(
     "--lease",
     type=float,
+    callback=finite_seconds,
     metavar="SECONDS",
     help="How long a message is held before it must be extended; a crashed worker's tasks are back after it. "
-    "[env: FANFOLD_LEASE; default: 60]",
+    "[else: the application's, FANFOLD_LEASE, 60]",
 )
-@click.option("--grace", type=float, metavar="SECONDS", help="Time to stop in. [env: FANFOLD_GRACE; default: 30]")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--grace",
+    type=float,
+    callback=finite_seconds,
+    metavar="SECONDS",
+    help="Time to stop in. [else: the application's, FANFOLD_GRACE, 30]",
 )
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What goes to standard error; debug tells of every start.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Lines for people, or one JSON object a line.",
+)
 def worker(target: str, log_level: str, log_format: str, **overrides: Any) -> None:
     """Work on the tasks of the application MODULE:NAME until stopped.
 
     \b
       fanfold worker app:app
-      fanfold worker app:app --concurrency 50 --queue-url https://sqs.eu-west-1.amazonaws.com/123456789012/tasks.fifo
+      fanfold worker app:app --concurrency 50
+      fanfold worker app:app --queue-url https://sqs.eu-west-1.amazonaws.com/123456789012/tasks.fifo
 
     SIGTERM or Ctrl-C stops it in order: no new messages, what hasn't started goes back, what runs gets the grace
-    period. A second one stops it at once. Either way nothing is lost: what wasn't finished comes back.
+    period. A second one stops it at once. Either way nothing is lost: what wasn't finished comes back. Exit code 0
+    when it was stopped, 1 when it couldn't start.
     """
+    app = load(target, **overrides)
     logs.set_up(log_level, log_format)
-    run_worker(load(target, **overrides))
+    run_worker(app)

@@ -1,49 +1,42 @@
-"""Installed Python distributions as values: which there are, what their metadata states, which files they list.
+"""One installed distribution: what its metadata states, and which files it lists.
 
 The layout on disk is the packaging specification's "Recording installed projects": a `.dist-info` folder with METADATA,
-RECORD, WHEEL, INSTALLER. The older `.egg-info` is read as far as it goes.
+RECORD, WHEEL, INSTALLER. The older `.egg-info` is read as far as it goes. What is there but can't be read is no reason
+to try again: it rejects the task, and says what is wrong with which file.
 """
 
 from __future__ import annotations
 
+import configparser
 import csv
 import email
+import errno
 import importlib.metadata
-import json
-import re
-import sys
-from collections.abc import Iterable, Iterator
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
+from typing import Final
 
-from fanfold.model import Json
+import msgspec
+
+from fanfold.demo import requirement
+from fanfold.demo.requirement import Requirement
+from fanfold.outcome import Reject
+
+_NO_SECTION: Final = "\n"
+"""A name that no section can have: no group's entries are another's defaults."""
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """An installed distribution by name and version, as METADATA spells them."""
+class _Folder(msgspec.Struct, frozen=True):
+    editable: bool = False
 
-    name: str
-    version: str
 
-    def __str__(self) -> str:
-        return f"{self.name} {self.version}"
+class _Origin(msgspec.Struct, frozen=True):
+    """The part of direct_url.json that says how a folder was installed."""
 
-    @property
-    def key(self) -> str:
-        """The name as packaging tools compare it: `Foo.Bar_baz` and `foo-bar-baz` are one distribution."""
-        return canonical(self.name)
-
-    @property
-    def entity_id(self) -> str:
-        """What its fan-out is about, such as `click-8.5.1`."""
-        return f"{self.key}-{self.version}"
-
-    @property
-    def task_config(self) -> dict[str, Json]:
-        """What a field's task needs to find it again, in whatever process it runs."""
-        return {"distribution": self.key, "version": self.version}
+    dir_info: _Folder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +66,28 @@ class ListedFile:
         """`.py` of `a/b.py`, in lower case; empty where there is none."""
         return Path(self.name).suffix.lower()
 
+    @property
+    def there(self) -> bool:
+        """Whether it is a file on the disk, and not missing or something else."""
+        try:
+            return self.location.is_file()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # no file can be called that
+                return False
+            raise
+
 
 class Distribution:
     """One installed distribution, open for reading. Nothing is kept: every call reads the disk again."""
 
-    def __init__(self, found: importlib.metadata.Distribution, stated: Installed, headers: Message) -> None:
-        self.stated = stated
+    def __init__(self, found: importlib.metadata.Distribution, name: str, version: str, headers: Message) -> None:
+        self.name = name
+        self.version = version
         self._found = found
         self._headers = headers
 
     def __str__(self) -> str:
-        return str(self.stated)
+        return f"{self.name} {self.version}"
 
     def headers(self, name: str) -> list[str]:
         """Every value of a METADATA header; `UNKNOWN`, which old tools wrote for nothing, counts as nothing."""
@@ -99,106 +103,77 @@ class Distribution:
         start = f"{prefix} :: "
         return [value.removeprefix(start) for value in self.headers("Classifier") if value.startswith(start)]
 
-    def requirements(self) -> list[str]:
-        """Requirements as they are written, markers included."""
-        return self._found.requires or []
+    def description(self) -> str:
+        """The long description: METADATA's body, or its header in old ones; empty where there is none."""
+        body = self._headers.get_payload()
+        return (body if isinstance(body, str) else "").strip() or self.header("Description") or ""
 
-    def entry_points(self) -> dict[str, list[str]]:
-        """Names of the entry points by group, both in alphabetical order.
-
-        Raises:
-            ValueError: entry_points.txt has a line that isn't `name = object`.
-        """
+    def requirements(self) -> list[Requirement]:
+        """What it requires, with or without conditions, in the order of METADATA."""
         try:
-            found = sorted((point.group, point.name) for point in self._found.entry_points)
-        except TypeError as error:  # importlib.metadata's way to say that a line has no "="
-            raise ValueError("a line is not `name = object`") from error
-        groups: dict[str, list[str]] = {}
-        for group, name in found:
-            groups.setdefault(group, []).append(name)
-        return groups
+            return [requirement.parse(text) for text in self._found.requires or []]
+        except UnicodeDecodeError as error:
+            raise Reject(f"the requirements of {self} are not UTF-8 (byte {error.start})") from error
+        except ValueError as error:
+            raise Reject(f"METADATA of {self}: {error}") from error
+
+    def entry_points(self) -> dict[str, dict[str, str]]:
+        """Entry points by group: names and the objects that they refer to, as they are written."""
+        parser = configparser.ConfigParser(
+            delimiters=("=",), interpolation=None, strict=False, default_section=_NO_SECTION
+        )
+        parser.optionxform = str  # type: ignore[assignment,method-assign] # names keep their case
+        try:
+            parser.read_string(self.text("entry_points.txt") or "", source="entry_points.txt")
+        except configparser.Error as error:
+            raise Reject(f"entry_points.txt of {self} is broken: {' '.join(str(error).split())}") from error
+        return {group: dict(parser[group]) for group in parser.sections() if parser[group]}
 
     def text(self, name: str) -> str | None:
         """A file of the `.dist-info` folder, or None where there is none."""
-        return self._found.read_text(name)
+        try:
+            return self._found.read_text(name)
+        except UnicodeDecodeError as error:
+            raise Reject(f"{name} of {self} is not UTF-8 (byte {error.start})") from error
 
     def wheel(self) -> Message | None:
         """The headers of WHEEL, or None: the distribution wasn't installed from a wheel."""
         text = self.text("WHEEL")
         return None if text is None else email.message_from_string(text)
 
-    def editable(self) -> bool:
-        """Whether the files are used from where they are developed, so that RECORD doesn't list them."""
-        origin = json.loads(self.text("direct_url.json") or "{}")
-        return bool(origin.get("dir_info", {}).get("editable"))
-
-    def files(self) -> list[ListedFile] | None:
-        """The listed files, each once, in the order of RECORD; None where no list was left by the installer.
+    def files(self) -> list[ListedFile]:
+        """The listed files, each once, in the order of RECORD.
 
         RECORD is read here and not through `importlib.metadata`, which from Python 3.12 on hides files that are
         missing. An `.egg-info`'s list names files that never were to be installed, so there only what exists counts.
         """
+        if self._editable():
+            raise Reject(f"{self} is installed in place (editable): its RECORD doesn't list its files")
         record = self.text("RECORD")
         if record is not None:
             return list({file.path: file for file in self._rows(record)}.values())
         listed = self._found.files
         if listed is None:
-            return None
+            raise Reject(f"{self} has no RECORD: its installer left no list of files")
         located = {str(path): Path(str(path.locate())) for path in listed}
         return [ListedFile(path, location) for path, location in located.items() if location.exists()]
 
+    def _editable(self) -> bool:
+        text = self.text("direct_url.json")
+        if text is None:
+            return False
+        try:
+            origin = msgspec.json.decode(text, type=_Origin)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Reject(f"direct_url.json of {self} is broken: {error}") from error
+        return origin.dir_info is not None and origin.dir_info.editable
+
     def _rows(self, record: str) -> Iterator[ListedFile]:
-        for row in csv.reader(record.splitlines()):
-            if row:
-                algorithm, _, digest = (row[1] if len(row) > 1 else "").partition("=")
-                yield ListedFile(row[0], Path(str(self._found.locate_file(row[0]))), algorithm, digest.rstrip("="))
-
-
-def canonical(name: str) -> str:
-    """A name as the packaging specification normalises it: lower case, and one hyphen for any run of `-`, `_`, `.`."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def installed() -> list[Installed]:
-    """The distributions of the running environment by name; of two with one name, the first on `sys.path` counts.
-
-    Left out are folders that state no name and version: what an interrupted uninstallation leaves behind.
-    """
-    found: dict[str, Installed] = {}
-    for distribution in _readable(importlib.metadata.distributions(path=sys.path)):
-        found.setdefault(distribution.stated.key, distribution.stated)
-    return sorted(found.values(), key=lambda stated: stated.key)
-
-
-def find(name: str) -> Distribution | None:
-    """The distribution of that name, however its case and separators are spelled; None: it isn't installed.
-
-    The lookup by name only reads the folders' names. It misses a distribution whose folder is spelled in another way
-    than its METADATA, and there all of them are read.
-    """
-    wanted = canonical(name)
-    for candidates in (
-        importlib.metadata.distributions(name=name, path=sys.path),
-        importlib.metadata.distributions(path=sys.path),
-    ):
-        for distribution in _readable(candidates):
-            if distribution.stated.key == wanted:
-                return distribution
-    return None
-
-
-def _readable(candidates: Iterable[importlib.metadata.Distribution]) -> Iterator[Distribution]:
-    for found in candidates:
-        headers = _headers(found)
-        name, version = (str(headers.get(key) or "").strip() for key in ("Name", "Version"))
-        if name and version:
-            yield Distribution(found, Installed(name, version), headers)
-
-
-def _headers(found: importlib.metadata.Distribution) -> Message:
-    """METADATA, parsed; empty where there is none or it isn't UTF-8, as the specification wants it."""
-    try:
-        text = found.read_text("METADATA") or found.read_text("PKG-INFO") or found.read_text("")
-    except UnicodeDecodeError:
-        text = None
-    return email.message_from_string(text or "")
+        try:
+            for row in csv.reader(io.StringIO(record, newline=""), strict=True):
+                if row and row[0]:
+                    algorithm, _, digest = (row[1] if len(row) > 1 else "").partition("=")
+                    location = Path(str(self._found.locate_file(row[0])))
+                    yield ListedFile(row[0], location, algorithm.lower(), digest.rstrip("="))
+        except csv.Error as error:
+            raise Reject(f"RECORD of {self} is broken: {error}") from error

@@ -3,54 +3,68 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from fanfold import settings
 from fanfold.app import Fanfold
-from fanfold.demo.distribution import Installed, installed
-from fanfold.demo.fields import FIELDS
-from fanfold.errors import FanfoldError
+from fanfold.demo import workers
+from fanfold.demo.descriptions import described, write
+from fanfold.demo.environment import Installed
+from fanfold.demo.fields import EDITION, FIELDS
+from fanfold.demo.workers import Workers
 from fanfold.model import Enqueued, FanOut, TaskSpec, TaskState
 
 _LOOK: Final = 0.1
 """Seconds between two looks at the ledger while a person watches the bars."""
-_GRACE: Final = 25.0
+_ALL: Final = 1_000_000
+_ADDRESSES: Final = ("queue_url", "dlq_url", "ledger")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a run keeps what it makes: the queue and ledger files, worker logs, descriptions."""
+    """Where a run keeps what it makes: the queue and ledger, worker logs, descriptions."""
 
     folder: Path
     queue_url: str
     ledger: str
+    dlq_url: str | None = None
     region: str | None = None
 
-    @property
-    def results(self) -> Path:
-        """The folder of one description a distribution."""
-        return self.folder / "results"
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Say it in this process's environment, which the workers inherit, and take it back afterwards.
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a worker process needs to know."""
+        Addresses that stood there are left out: they may be those of a queue that does real work.
+        """
+        before = dict(os.environ)
+        for name in _ADDRESSES:
+            for variable in settings.VARIABLES[name]:
+                os.environ.pop(variable, None)
+        os.environ.update(self._variables())
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    def _variables(self) -> dict[str, str]:
         said = {
             "FANFOLD_QUEUE_URL": self.queue_url,
+            "FANFOLD_DLQ_URL": self.dlq_url,
             "FANFOLD_LEDGER": self.ledger,
-            "FANFOLD_DEMO_RESULTS": str(self.results),
+            "FANFOLD_REGION": self.region,
+            "FANFOLD_DEMO_RESULTS": str(self.folder / "results"),
         }
-        return os.environ | said | ({"FANFOLD_REGION": self.region} if self.region else {})
+        return {name: value for name, value in said.items() if value is not None}
 
 
 @dataclass(slots=True)
@@ -59,6 +73,11 @@ class Report:
 
     enqueued: list[Enqueued] = field(default_factory=list)
     fan_outs: list[FanOut] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """Tasks of all events."""
+        return sum(done.total_tasks for done in self.enqueued)
 
     @property
     def fresh(self) -> int:
@@ -85,36 +104,26 @@ class Report:
         ]
 
 
-def run(app: Fanfold, place: Place, *, documents: int | None, workers: int, console: Console) -> Report:
-    """Describe up to `documents` installed distributions (None: all) with so many worker processes.
+def run(app: Fanfold, place: Place, found: Sequence[Installed], *, processes: int, console: Console) -> Report:
+    """Describe these distributions with so many worker processes; `results.json` has all descriptions.
 
     Raises:
         FanfoldError: queue or ledger failed, or a worker ended before its work did.
+        KeyboardInterrupt: Ctrl-C. The workers have stopped; the same run again goes on.
     """
-    found = installed()[:documents]
-    return asyncio.run(_run(app, place, found, workers, console))
+    with place.in_force():
+        report = asyncio.run(_run(app, place, found, processes, console))
+    write(place.folder / "results.json", {fan_out.entity_id: described(fan_out) for fan_out in report.fan_outs})
+    return report
 
 
-def write_results(report: Report, target: Path) -> None:
-    """All descriptions in one file, in the order of the entities' names."""
-    described = {
-        fan_out.entity_id: {
-            "fields": fan_out.results,
-            "set_aside": {name: failure.message or failure.type for name, failure in fan_out.failures.items()},
-        }
-        for fan_out in report.fan_outs
-    }
-    target.write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-async def _run(
-    app: Fanfold, place: Place, distributions: Sequence[Installed], workers: int, console: Console
-) -> Report:
+async def _run(app: Fanfold, place: Place, found: Sequence[Installed], processes: int, console: Console) -> Report:
     report = Report()
     async with app:
-        with _worker_processes(place, workers) as processes, _bars(console) as bars:
-            report.enqueued = await _enqueue(app, distributions, bars)
-            await _watch(app, report, processes, bars)
+        with _bars(console) as bars, workers.standing_by(place.folder, processes) as team:
+            report.enqueued = await _enqueue(app, found, team, bars)
+            await _watch(app, report, team, bars)
+            bars.add_task("stopping the workers", total=None)
         ids = [done.fan_out_id for done in report.enqueued]
         report.fan_outs = [
             f for f in [await app.fan_out(fan_out_id).get_async() for fan_out_id in ids] if f is not None
@@ -122,80 +131,42 @@ async def _run(
     return report
 
 
-async def _enqueue(app: Fanfold, distributions: Sequence[Installed], bars: Bars) -> list[Enqueued]:
-    row = bars.add_task("events enqueued", total=len(distributions))
+async def _enqueue(app: Fanfold, found: Sequence[Installed], team: Workers, bars: Bars) -> list[Enqueued]:
+    row = bars.add_task("events enqueued", total=len(found))
     done = []
-    for distribution in distributions:
+    for distribution in found:
         tasks = [TaskSpec(f.name, distribution.task_config) for f in FIELDS]
-        done.append(
-            await app.enqueue_async(
-                distribution.entity_id,
-                tasks,
-                event_id=f"installed:{distribution.key}:{distribution.version}",
-            )
-        )
+        place = distribution.folder or "here"
+        event_id = f"installed:{EDITION}:{distribution.key}:{distribution.version}:{place}"
+        done.append(await app.enqueue_async(distribution.entity_id, tasks, event_id=event_id))
+        if done[-1].sent:
+            team.start()
         bars.advance(row)
     return done
 
 
-async def _watch(app: Fanfold, report: Report, processes: Sequence[subprocess.Popen[bytes]], bars: Bars) -> None:
-    tasks = bars.add_task("fields done", total=sum(done.total_tasks for done in report.enqueued))
+async def _watch(app: Fanfold, report: Report, team: Workers, bars: Bars) -> None:
+    """Return when every distribution is described, or its description was set aside."""
+    fields = bars.add_task("fields done", total=report.total)
     folds = bars.add_task("distributions described", total=len(report.enqueued))
     waiting = {done.fan_out_id for done in report.enqueued}
-    settled = 0
     while waiting:
-        for fan_out_id in sorted(waiting):
-            fan_out = await app.fan_out(fan_out_id).get_async()
-            if fan_out is not None and fan_out.fold_state in (TaskState.SUCCEEDED, TaskState.DEAD):
+        still_open = {f.fan_out_id: f for f in await app.fan_outs_async(limit=_ALL, open_only=True)}
+        for fan_out_id in sorted(waiting - still_open.keys()):
+            if await _is_over(app, fan_out_id):
                 waiting.discard(fan_out_id)
-                settled += fan_out.total_tasks
-        open_ones = [f for f in await app.fan_outs_async(limit=1_000) if f.fan_out_id in waiting]
-        bars.update(tasks, completed=settled + sum(fan_out.progress.done for fan_out in open_ones))
+        left = sum(f.total_tasks - f.progress.done for f in still_open.values() if f.fan_out_id in waiting)
+        bars.update(fields, completed=report.total - left)
         bars.update(folds, completed=len(report.enqueued) - len(waiting))
-        _check_alive(processes)
-        await asyncio.sleep(_LOOK)
+        if waiting:
+            team.start()
+            team.require_alive()
+            await asyncio.sleep(_LOOK)
 
 
-def _check_alive(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    for number, process in enumerate(processes, 1):
-        if process.poll() is not None:
-            raise FanfoldError(
-                f"worker {number} ended with exit code {process.returncode}; its log says why. What is done is kept: "
-                "run the demo again to go on."
-            )
-
-
-@contextmanager
-def _worker_processes(place: Place, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """So many workers, stopped in order on the way out, whatever the way."""
-    processes: list[subprocess.Popen[bytes]] = []
-    logs: list[IO[Any]] = []
-    try:
-        for number in range(1, count + 1):
-            logs.append((place.folder / f"worker-{number}.log").open("ab"))
-            command = [sys.executable, "-m", "fanfold", "worker", "fanfold.demo.app:app"]
-            # A session of its own: Ctrl-C is for us, who then stop the workers in order.
-            processes.append(
-                subprocess.Popen(  # noqa: S603 - our own command line
-                    command, env=place.environment, stdout=logs[-1], stderr=logs[-1], start_new_session=True
-                )
-            )
-        yield processes
-    finally:
-        _stop(processes)
-        for log in logs:
-            log.close()
-
-
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        try:
-            process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+async def _is_over(app: Fanfold, fan_out_id: str) -> bool:
+    fan_out = await app.fan_out(fan_out_id).get_async()
+    return fan_out is not None and fan_out.fold_state in (TaskState.SUCCEEDED, TaskState.DEAD)
 
 
 def _bars(console: Console) -> Bars:

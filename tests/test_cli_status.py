@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from commands import fanfold
+from fanfold import Fanfold, Reject, testing
+from fanfold.cli import main
+
+URL = "sqlite:///tasks.db"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Commands run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def app():
+    """An application with a task that succeeds and one that can't."""
+    with Fanfold(URL) as made:
+        made.task("good")(_good)
+        made.task("hopeless")(_hopeless)
+        yield made
+
+
+async def _good(entity_id):
+    return {"length": len(entity_id)}
+
+
+async def _hopeless():
+    raise Reject("there is [no] such page")
+
+
+def status(*arguments):
+    return CliRunner().invoke(main, ["status", "--queue-url", URL, *arguments])
+
+
+def told(*arguments):
+    return json.loads(status(*arguments, "--json").stdout)
+
+
+def test_a_queue_that_nobody_has_made_is_an_error_and_is_not_made(here):
+    ran = status()
+    assert ran.exit_code == 1
+    assert "there is no such file here" in ran.stderr
+    assert list(here.iterdir()) == []
+
+
+def test_an_empty_queue_has_no_fan_outs_yet(app):
+    assert app.status().messages_available == 0
+    assert status().stdout.splitlines() == [f"{URL}: 0 available, 0 in flight, 0 delayed", "No fan-outs yet."]
+    assert status("--open").stdout.splitlines()[1] == "No fan-outs are open."
+    assert told() == {
+        "queue": {"messages_available": 0, "messages_in_flight": 0, "messages_delayed": 0},
+        "fan_outs": [],
+    }
+
+
+def test_without_a_ledger_it_says_so_and_shows_the_queue(app):
+    app.enqueue("doc-1", ["good"])
+    ran = status("--ledger", "none")
+    assert ran.exit_code == 0
+    assert ran.stdout.splitlines() == [
+        f"{URL}: 1 available, 0 in flight, 0 delayed",
+        "There is no ledger, so nobody knows the fan-outs; give --ledger.",
+    ]
+    assert told("--ledger", "none")["fan_outs"] is None
+
+
+def test_one_fan_out_cannot_be_shown_without_a_ledger(app):
+    app.enqueue("doc-1", ["good"])
+    ran = status("0123", "--ledger", "none")
+    assert ran.exit_code == 1
+    assert "ledger" in ran.stderr
+
+
+def test_fan_outs_are_listed_newest_first_with_their_numbers(app):
+    first, second = (app.enqueue(name, ["good", "hopeless"]).fan_out_id for name in ("doc-1", "doc[red]2"))
+    lines = [line.split() for line in status().stdout.splitlines()[1:]]
+    assert lines[0] == ["fan-out", "entity_id", "tasks", "succeeded", "dead", "waiting", "running", "state", "created"]
+    assert [line[:8] for line in lines[1:]] == [
+        [second, "doc[red]2", "2", "0", "0", "2", "0", "open"],
+        [first, "doc-1", "2", "0", "0", "2", "0", "open"],
+    ]
+
+
+def test_the_list_can_be_cut_to_the_newest(app):
+    for number in range(3):
+        app.enqueue(f"doc-{number}", ["good"])
+    assert [fan_out["entity_id"] for fan_out in told("--limit", "2")["fan_outs"]] == ["doc-2", "doc-1"]
+
+
+def test_the_list_can_leave_out_what_is_complete(app):
+    app.enqueue("doc-1", ["good"])
+    testing.drain(app)
+    app.enqueue("doc-2", ["good"])
+    assert [(f["entity_id"], f["state"]) for f in told()["fan_outs"]] == [("doc-2", "open"), ("doc-1", "complete")]
+    assert [f["entity_id"] for f in told("--open")["fan_outs"]] == ["doc-2"]
+
+
+def test_a_fan_out_that_is_open_exits_with_3(app):
+    fan_out_id = app.enqueue("doc-1", ["good", "hopeless"]).fan_out_id
+    ran = status(fan_out_id)
+    assert ran.exit_code == 3
+    assert ran.stdout.splitlines()[0] == f"{fan_out_id} entity_id doc-1 open"
+    assert [line.split() for line in ran.stdout.splitlines()[2:]] == [
+        ["good", "pending", "0"],
+        ["hopeless", "pending", "0"],
+    ]
+
+
+def test_a_fan_out_that_is_complete_exits_with_0(app):
+    fan_out_id = app.enqueue("doc-1", ["good"]).fan_out_id
+    testing.drain(app)
+    ran = status(fan_out_id)
+    assert ran.exit_code == 0
+    assert ran.stdout.splitlines()[2].split() == ["good", "succeeded", "1", '{"length":', "5}"]
+
+
+def test_a_fan_out_with_failures_exits_with_4_and_says_why(app):
+    fan_out_id = app.enqueue("doc-1", ["good", "hopeless"]).fan_out_id
+    testing.drain(app)
+    ran = status(fan_out_id)
+    assert ran.exit_code == 4
+    assert ran.stdout.splitlines()[3].split(maxsplit=3) == ["hopeless", "dead", "1", "Reject: there is [no] such page"]
+    [good, hopeless] = told(fan_out_id)["tasks"]
+    assert (good["state"], good["result"], good["attempts"]) == ("succeeded", {"length": 5}, 1)
+    assert hopeless["failure"]["message"] == "there is [no] such page"
+
+
+def test_a_fan_out_whose_completion_was_set_aside_exits_with_4(app):
+    app.on_complete(_hopeless)
+    fan_out_id = app.enqueue("doc-1", ["good"]).fan_out_id
+    testing.drain(app)
+    assert status(fan_out_id).exit_code == 4
+    assert told(fan_out_id)["state"] == "complete, fold dead"
+
+
+def test_an_unknown_fan_out_exits_with_1(app):
+    app.enqueue("doc-1", ["good"])
+    ran = status("0123")
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert "fan-out '0123' isn't in the ledger; `fanfold status` lists those that are" in ran.stderr
+
+
+def test_a_teams_own_words_are_the_headings(here, monkeypatch):
+    (here / "status_app.py").write_text(
+        f"from fanfold import Fanfold\napp = Fanfold({URL!r}, entity='doc_id', task='field_name')\n"
+    )
+    monkeypatch.syspath_prepend(str(here))
+    with Fanfold(URL) as app:
+        fan_out_id = app.enqueue("doc-1", ["title"]).fan_out_id
+    named = CliRunner().invoke(main, ["status", "--app", "status_app:app"])
+    assert "doc_id" in named.stdout.splitlines()[1].split()
+    one = CliRunner().invoke(main, ["status", "--app", "status_app:app", fan_out_id])
+    assert f"{fan_out_id} doc_id doc-1 open" in one.stdout
+    assert one.stdout.splitlines()[1].startswith("field_name")
+
+
+def test_long_results_are_cut_for_people_and_whole_for_scripts(app):
+    app.task("long")(_long)
+    fan_out_id = app.enqueue("doc-1", ["long"]).fan_out_id
+    testing.drain(app)
+    shown = status(fan_out_id).stdout.splitlines()[2]
+    assert shown.rstrip().endswith("x…")
+    assert told(fan_out_id)["tasks"][0]["result"] == "x" * 5_000
+
+
+async def _long():
+    return "x" * 5_000
+
+
+def test_control_characters_in_names_and_reasons_are_shown_and_not_obeyed(app):
+    app.task("odd")(_odd)
+    fan_out_id = app.enqueue("doc\x9b2J", ["odd"]).fan_out_id
+    testing.drain(app)
+    shown = status(fan_out_id).stdout + status().stdout
+    assert "doc\\x9b2J" in shown
+    assert "Reject: \\x1b[2J gone" in shown
+    assert not {"\x1b", "\x9b"} & set(shown)
+
+
+async def _odd():
+    raise Reject("\x1b[2J gone")
+
+
+def test_another_process_reads_the_same_state(app, here):
+    fan_out_id = app.enqueue("doc-1", ["good"]).fan_out_id
+    ran = fanfold("status", fan_out_id, "--json", cwd=here, FANFOLD_QUEUE_URL=URL)
+    assert ran.returncode == 3, ran.stderr
+    assert json.loads(ran.stdout)["fan_out_id"] == fan_out_id
