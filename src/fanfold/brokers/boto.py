@@ -8,16 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from fanfold.brokers.batches import passing
+from fanfold.brokers import faults
 from fanfold.brokers.threads import Threads
-from fanfold.errors import (
-    BrokerError,
-    BrokerUnavailableError,
-    ConfigurationError,
-    CredentialsError,
-    PermissionMissingError,
-    QueueNotFoundError,
-)
+from fanfold.errors import BrokerError, ConfigurationError, CredentialsError
 
 _POLLS: Final = 8
 _COMMANDS: Final = 16
@@ -25,17 +18,6 @@ _READ_TIMEOUT: Final = 40
 """Seconds; longer than the longest long poll (20)."""
 
 _NO_CREDENTIALS: Final = ("NoCredentials", "PartialCredentials", "TokenRetrieval", "CredentialRetrieval", "SSOToken")
-_BAD_CREDENTIALS: Final = (
-    "InvalidClientTokenId",
-    "UnrecognizedClientException",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "MissingAuthenticationToken",
-)
-_TOO_MANY: Final = 429
-_SERVER_ERROR: Final = 500
-_KMS_ACTION: Final = re.compile(r"perform: (kms:\w+)")
 _REGION: Final = r"([a-z]{2,4}(?:-[a-z]+)+-\d+)"
 _PUBLIC_HOST: Final = re.compile(rf"(?:sqs\.{_REGION}|{_REGION}\.queue)\.amazonaws\.com(?:\.cn)?")
 _OTHER_HOST: Final = re.compile(rf"(?:.+\.)?sqs(?:-fips)?\.{_REGION}\..+")
@@ -127,32 +109,20 @@ def broker_error(error: Exception, action: str, queue_url: str) -> BrokerError:
     answer = getattr(error, "response", None)
     if not isinstance(answer, dict):
         return _without_answer(error, action, queue_url)
-    code = str(answer.get("Error", {}).get("Code", ""))
-    text = str(answer.get("Error", {}).get("Message", error))
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if "NonExistentQueue" in code or "QueueDoesNotExist" in code:
-        return QueueNotFoundError(
-            f"queue {queue_url} doesn't exist; create it, or correct the URL (region, account, name)"
-        )
-    if "AccessDenied" in code or code == "AuthorizationError":
-        key = _KMS_ACTION.search(text)
-        granted = key[1] if key else f"sqs:{action.removesuffix('Batch')}"
-        return PermissionMissingError(
-            granted, f"{granted} is denied on {queue_url}; add it to the role's policy ({text})"
-        )
-    if code.startswith(_BAD_CREDENTIALS):
-        return CredentialsError(f"AWS refused the credentials ({code}): {text}. Renew them or check the role")
-    if status >= _SERVER_ERROR or status == _TOO_MANY or passing(code):
-        return BrokerUnavailableError(f"{action} on {queue_url}: {code}: {text}")
-    return BrokerError(f"{action} on {queue_url}: {code}: {text}")
+    told = answer.get("Error", {})
+    return faults.refused(
+        str(told.get("Code", "")),
+        str(told.get("Message", error)),
+        status=answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0),
+        action=action,
+        queue_url=queue_url,
+    )
 
 
 def _without_answer(error: Exception, action: str, queue_url: str) -> BrokerError:
     kind = type(error).__name__
     if kind.startswith(_NO_CREDENTIALS):
-        return CredentialsError(
-            f"no AWS credentials for {queue_url} ({error}); run with a role, AWS_PROFILE, or `aws sso login`"
-        )
+        return faults.without_credentials(error, queue_url=queue_url)
     if isinstance(error, OSError) or "Timeout" in kind or "Connection" in kind or kind == "HTTPClientError":
-        return BrokerUnavailableError(f"{action}: {queue_url} can't be reached: {error}")
+        return faults.unanswered(error, action=action, queue_url=queue_url)
     return BrokerError(f"{action} on {queue_url}: {kind}: {error}")
