@@ -91,7 +91,7 @@ def test_imports_are_absolute():
     ("library", "where"),
     [
         ("boto3", {"fanfold.brokers.boto"}),
-        ("botocore", {"fanfold.brokers.boto"}),
+        ("botocore", {"fanfold.brokers.boto", "fanfold.brokers.route"}),
         ("pebble", {"fanfold.executor"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
          "fanfold.database", "fanfold.engine.store", "fanfold.ledgers.rows",

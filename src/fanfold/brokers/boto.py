@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -60,6 +61,17 @@ class BotoTransport:
             self._client.close()
 
 
+def make_session(queue_url: str, *, region: str | None) -> Any:
+    """A botocore session; its region is the given one, else the one that the URL names, else the surroundings'."""
+    import botocore.session  # noqa: PLC0415 - only who uses SQS pays for the import
+
+    session = botocore.session.Session()
+    named = region or region_of(queue_url)
+    if named is not None:
+        session.set_config_variable("region", named)
+    return session
+
+
 def make_client(queue_url: str, *, region: str | None) -> Any:
     """A boto3 SQS client for a queue: its region and, where the host isn't AWS, its endpoint come from the URL.
 
@@ -69,7 +81,6 @@ def make_client(queue_url: str, *, region: str | None) -> Any:
     """
     import boto3.session  # noqa: PLC0415 - only who uses SQS pays for the import
     from botocore.config import Config  # noqa: PLC0415 - as above
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - as above
 
     config = Config(
         retries={"mode": "standard", "max_attempts": 3},
@@ -78,12 +89,21 @@ def make_client(queue_url: str, *, region: str | None) -> Any:
         max_pool_connections=_POLLS + _COMMANDS,
         tcp_keepalive=True,
     )
-    try:
-        session = boto3.session.Session(region_name=region or region_of(queue_url))
+    with refusals_named(queue_url):
+        session = boto3.session.Session(botocore_session=make_session(queue_url, region=region))
         endpoint = endpoint_of(queue_url)
         # What stands in for SQS has no regions, but signatures name one.
         name = session.region_name or ("us-east-1" if endpoint else None)
         return session.client("sqs", region_name=name, endpoint_url=endpoint, config=config)
+
+
+@contextmanager
+def refusals_named(queue_url: str) -> Iterator[None]:
+    """What botocore refuses while it makes a client for a queue, as errors of ours: those of `make_client`."""
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - only who uses SQS pays for the import
+
+    try:
+        yield
     except (BotoCoreError, ValueError) as error:
         kind = CredentialsError if type(error).__name__.startswith(_NO_CREDENTIALS) else ConfigurationError
         raise kind(
