@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._received += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(GarbledError(f"the answer isn't HTTP: {error}"))
         if self._received > _LARGEST:
             self._fail(GarbledError(f"the answer has more than {_LARGEST:,} bytes"))
