@@ -107,7 +107,6 @@ class Scripted:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self.writers.append(writer)
         self.tls_objects.append(writer.get_extra_info("ssl_object"))
         number = self.connections
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -148,6 +147,7 @@ async def scripted(*script: bytes | Step, tls: Any = None) -> AsyncIterator[Scri
     handlers: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        made.writers.append(writer)
         task = asyncio.create_task(made.serve(reader, writer))
         handlers.add(task)
         task.add_done_callback(handlers.discard)
@@ -161,3 +161,13 @@ async def scripted(*script: bytes | Step, tls: Any = None) -> AsyncIterator[Scri
         for task in set(handlers):
             task.cancel()
         await asyncio.gather(*handlers, return_exceptions=True)
+        await gone(made.writers)
+
+
+async def gone(writers: list[asyncio.StreamWriter]) -> None:
+    """Abort connections, and return when they are closed."""
+    for writer in writers:
+        writer.transport.abort()
+    for writer in writers:
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
