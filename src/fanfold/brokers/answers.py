@@ -40,6 +40,9 @@ _SKEW: Final = 240.0
 _SHOWN: Final = 500
 """Characters of a text that isn't SQS's own: a proxy's error page can be long."""
 
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises, for strings that aren't UTF-8 and for bottomless nesting, too."""
+
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -93,7 +96,7 @@ def _content(body: bytes, action: str, queue_url: str) -> dict[str, Any] | Fault
         return {}  # actions that answer with nothing may say so with nothing
     try:
         return _decode(body)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         # What was cut short looks like this, too; whether SQS did what it was asked to can't be told.
         garbled = BrokerUnavailableError(f"{action} on {queue_url}: the answer can't be read: {error}")
         return Fault(error=garbled, cause=error, again=Again.PASSING)
@@ -102,7 +105,7 @@ def _content(body: bytes, action: str, queue_url: str) -> dict[str, Any] | Fault
 def _told(reply: Reply) -> tuple[str, str]:
     try:
         said = _decode(reply.body)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         said = {"message": reply.body.decode("utf-8", "replace")[:_SHOWN]}
     code = str(said.get("__type") or reply.status).partition(":")[0].rpartition("#")[2]
     # The older protocol's name of the error, which SQS sends beside the newer one.
