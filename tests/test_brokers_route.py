@@ -187,12 +187,14 @@ def test_a_password_shows_in_no_text(environment):
     assert "bWU6" not in repr(find_route(URL, region=None))
 
 
-def test_a_proxy_that_forwards_in_clear_is_told_the_whole_url_and_one_that_tunnels_the_path():
-    proxy = Proxy(host="proxy", port=1, tls=False)
+def test_a_proxy_that_forwards_in_clear_is_told_the_whole_url_and_who_we_are_and_one_that_tunnels_neither():
+    proxy = Proxy(host="proxy", port=1, tls=False, authorization="Basic x")
 
-    def target(endpoint):
-        return route_to(endpoint, region="r", authorities="", proxy=proxy).target
+    def told(endpoint, **through):
+        route = route_to(endpoint, region="r", authorities="", **through)
+        return route.target, route.headers
 
-    assert target("http://queue:4566") == "http://queue:4566/"
-    assert target("https://queue") == "/"
-    assert route_to("http://queue:4566", region="r", authorities="").target == "/"
+    assert told("http://queue:4566", proxy=proxy) == ("http://queue:4566/", "proxy-authorization:Basic x\r\n")
+    assert told("https://queue", proxy=proxy) == ("/", "")
+    assert told("http://queue:4566") == ("/", "")
+    assert told("http://queue", proxy=Proxy(host="proxy", port=1, tls=False)) == ("http://queue/", "")

@@ -36,7 +36,7 @@ def parts_of(head: bytes) -> tuple[str, dict[str, str]]:
 
 def botos_authorization(headers, body, *, url, keys, region):
     """What botocore puts into `Authorization` for a request with those of the headers that it signs."""
-    unsigned = ("authorization", "content-length", "accept-encoding", "user-agent")
+    unsigned = ("authorization", "content-length", "accept-encoding", "user-agent", "proxy-authorization")
     signed = {name: value for name, value in headers.items() if name not in unsigned}
     signer = SigV4Auth(ReadOnlyCredentials(keys.access_key, keys.secret_key, keys.token), "sqs", region)
     request = AWSRequest(method="POST", url=url, data=body, headers=signed)
@@ -100,9 +100,10 @@ def test_a_head_says_what_the_protocol_wants():
 
 def test_a_plain_proxy_is_told_the_whole_url_and_the_signature_stays_the_endpoints():
     direct = parts_of(signed(Signer(target="/", host=HOST, path="/", region="eu-west-1")))
-    proxied = parts_of(signed(Signer(target=f"http://{HOST}/", host=HOST, path="/", region="eu-west-1")))
+    whole, told = f"http://{HOST}/", "proxy-authorization:Basic x\r\n"
+    proxied = parts_of(signed(Signer(target=whole, host=HOST, path="/", region="eu-west-1", unsigned=told)))
     assert proxied[0] == f"POST http://{HOST}/ HTTP/1.1"
-    assert proxied[1] == direct[1]
+    assert proxied[1] == direct[1] | {"proxy-authorization": "Basic x"}
 
 
 def test_secrets_show_in_no_text():

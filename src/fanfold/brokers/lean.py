@@ -165,7 +165,9 @@ class LeanTransport:
 
 def _way_to(queue_url: str, region: str | None) -> _Way:
     route = find_route(queue_url, region=region)
-    signer = Signer(target=route.target, host=route.authority, path=route.path, region=route.region)
+    signer = Signer(
+        target=route.target, host=route.authority, path=route.path, region=route.region, unsigned=route.headers
+    )
     return _Way(signer=signer, dialer=Dialer(route))
 
 

@@ -50,7 +50,17 @@ class Route:
     @property
     def target(self) -> str:
         """What the request line names: the path; to a proxy that forwards in clear, the whole URL."""
-        return f"http://{self.authority}{self.path}" if self.proxy is not None and not self.tls else self.path
+        return f"http://{self.authority}{self.path}" if self._forwarded else self.path
+
+    @property
+    def headers(self) -> str:
+        """Header lines that a proxy that forwards in clear wants with each request."""
+        known = self.proxy.authorization if self.proxy is not None and self._forwarded else None
+        return f"proxy-authorization:{known}\r\n" if known else ""
+
+    @property
+    def _forwarded(self) -> bool:
+        return self.proxy is not None and not self.tls
 
 
 def find_route(queue_url: str, *, region: str | None) -> Route:

@@ -44,7 +44,7 @@ class _Moment:
 class Signer:
     """Writes signed request heads for one endpoint. May be used from several threads: it only ever replaces a value."""
 
-    def __init__(self, *, target: str, host: str, path: str, region: str) -> None:
+    def __init__(self, *, target: str, host: str, path: str, region: str, unsigned: str = "") -> None:
         """Sign for an endpoint.
 
         Args:
@@ -52,11 +52,13 @@ class Signer:
             host: the endpoint's host, with its port unless that is the scheme's own.
             path: the endpoint's path, `/` for most.
             region: the region that the signature is for.
+            unsigned: header lines that go with each request and are no part of its signature.
         """
         self._target = target
         self._host = host
         self._path = quote(path, safe="/~")
         self._region = region
+        self._unsigned = f"{unsigned}accept-encoding:identity\r\nuser-agent:fanfold\r\n\r\n"
         self._last: _Moment | None = None
 
     def head(self, action: str, body: bytes, *, keys: Keys, at: float) -> bytes:
@@ -80,8 +82,7 @@ class Signer:
             f"POST {self._target} HTTP/1.1\r\n"
             + headers.replace("\n", "\r\n")
             + f"authorization:AWS4-HMAC-SHA256 Credential={keys.access_key}/{moment.scope}, SignedHeaders={signed}, "
-            f"Signature={signature}\r\ncontent-length:{len(body)}\r\naccept-encoding:identity\r\n"
-            "user-agent:fanfold\r\n\r\n"
+            f"Signature={signature}\r\ncontent-length:{len(body)}\r\n{self._unsigned}"
         ).encode()
 
     def _moment(self, keys: Keys, second: int) -> _Moment:
