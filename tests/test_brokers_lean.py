@@ -15,6 +15,7 @@ import pytest
 import trustme
 import uvloop
 
+from fanfold import Fanfold
 from fanfold.brokers.lean import LeanTransport
 from fanfold.brokers.pool import COMMANDS, Pool
 from fanfold.brokers.sqs import SqsBroker
@@ -27,6 +28,7 @@ from fanfold.errors import (
     QueueNotFoundError,
 )
 from fanfold.model import Message
+from fanfold.service import Deadline
 from scripted import error, hang_up, reply, say, scripted, silence
 
 UNAVAILABLE = reply(b"", status="503 Service Unavailable")
@@ -516,6 +518,31 @@ async def test_a_receive_whose_answer_is_lost_asks_for_the_same_messages_again(b
         await broker.receive(10, wait=20, lease=60)
     lost, again, other = (request.payload["ReceiveRequestAttemptId"] for request in server.asked)
     assert (lost == again, again == other) == (True, False)
+
+
+def test_an_application_on_sqs_needs_no_client(environment, sqs_queue):  # noqa: ARG001 - sets the environment
+    with Fanfold(sqs_queue[0], concurrency=10) as app:
+        done = []
+
+        @app.task("a")
+        @app.task("b")
+        async def note(entity_id, task_name):
+            done.append((entity_id, task_name))
+
+        app.enqueue("doc-1", ["a", "b"])
+
+        async def work():
+            worker = await app.worker()
+            both = asyncio.Event()
+            app.subscribe(lambda event: both.set() if event.name == "task.completed" and len(done) == 2 else None)
+            await worker.start()
+            await both.wait()
+            await worker.stop(Deadline(2))  # the poll in flight would be waited for
+
+        asyncio.run(work())
+        counts = app.status()
+    assert sorted(done) == [("doc-1", "a"), ("doc-1", "b")]
+    assert (counts.messages_available, counts.messages_in_flight) == (0, 0)
 
 
 async def test_the_system_clock_signs_where_none_is_given():

@@ -15,8 +15,10 @@ from fanfold.errors import BrokerError, ConfigurationError, CredentialsError
 
 _POLLS: Final = 8
 _COMMANDS: Final = 16
-_READ_TIMEOUT: Final = 40
-"""Seconds; longer than the longest long poll (20)."""
+_POLL_TIMEOUT: Final = 40
+"""Seconds for a receive's answer; longer than the longest long poll (20)."""
+_COMMAND_TIMEOUT: Final = 10
+"""Seconds for any other answer: a lease must not run out while its extension waits for a connection that is dead."""
 
 _NO_CREDENTIALS: Final = ("NoCredentials", "PartialCredentials", "TokenRetrieval", "CredentialRetrieval", "SSOToken")
 _REGION: Final = r"([a-z]{2,4}(?:-[a-z]+)+-\d+)"
@@ -31,10 +33,9 @@ class BotoTransport:
     Receives wait in threads of their own, so that a long poll never holds up a delete, nor the other way round.
     """
 
-    def __init__(self, client: Any, *, owned: bool = False) -> None:
-        """With `owned`, `close` closes the client too; otherwise it stays its owner's."""
+    def __init__(self, client: Any) -> None:
+        """The client stays its owner's: `close` doesn't close it."""
         self._client = client
-        self._owned = owned
         self._polls = Threads("poll", _POLLS)
         self._commands = Threads("sqs", _COMMANDS)
 
@@ -56,9 +57,26 @@ class BotoTransport:
         """Return when the requests under way have ended; polls are left to themselves. Idempotent."""
         self._polls.close(wait=False)
         self._commands.close(wait=True)
-        if self._owned:
-            # A poll that is still under way closes its own connection, as it finds no pool to give it back to.
-            self._client.close()
+
+
+class OwnClient:
+    """A boto3 SQS client with two times: receives may take as long as a long poll does, all else is short.
+
+    A client of boto3 has one read timeout for everything, so this is two of them behind the face of one.
+    """
+
+    def __init__(self, receives: Any, commands: Any) -> None:
+        self._receives = receives
+        self._commands = commands
+
+    def __getattr__(self, name: str) -> Any:
+        """What boto3's client has by that name."""
+        return getattr(self._receives if name == "receive_message" else self._commands, name)
+
+    def close(self) -> None:
+        """Close both."""
+        self._receives.close()
+        self._commands.close()
 
 
 def make_session(queue_url: str, *, region: str | None) -> Any:
@@ -72,7 +90,7 @@ def make_session(queue_url: str, *, region: str | None) -> Any:
     return session
 
 
-def make_client(queue_url: str, *, region: str | None) -> Any:
+def make_client(queue_url: str, *, region: str | None) -> OwnClient:
     """A boto3 SQS client for a queue: its region and, where the host isn't AWS, its endpoint come from the URL.
 
     Raises:
@@ -80,21 +98,30 @@ def make_client(queue_url: str, *, region: str | None) -> Any:
         CredentialsError: the credentials that it finds are incomplete.
     """
     import boto3.session  # noqa: PLC0415 - only who uses SQS pays for the import
-    from botocore.config import Config  # noqa: PLC0415 - as above
 
-    config = Config(
-        retries={"mode": "standard", "max_attempts": 3},
-        connect_timeout=5,
-        read_timeout=_READ_TIMEOUT,
-        max_pool_connections=_POLLS + _COMMANDS,
-        tcp_keepalive=True,
-    )
     with refusals_named(queue_url):
         session = boto3.session.Session(botocore_session=make_session(queue_url, region=region))
         endpoint = endpoint_of(queue_url)
         # What stands in for SQS has no regions, but signatures name one.
         name = session.region_name or ("us-east-1" if endpoint else None)
-        return session.client("sqs", region_name=name, endpoint_url=endpoint, config=config)
+        return OwnClient(
+            *(
+                session.client("sqs", region_name=name, endpoint_url=endpoint, config=_config(timeout, connections))
+                for timeout, connections in ((_POLL_TIMEOUT, _POLLS), (_COMMAND_TIMEOUT, _COMMANDS))
+            )
+        )
+
+
+def _config(read_timeout: int, connections: int) -> Any:
+    from botocore.config import Config  # noqa: PLC0415 - only who uses SQS pays for the import
+
+    return Config(
+        retries={"mode": "standard", "max_attempts": 3},
+        connect_timeout=5,
+        read_timeout=read_timeout,
+        max_pool_connections=connections,
+        tcp_keepalive=True,
+    )
 
 
 @contextmanager
