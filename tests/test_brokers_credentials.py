@@ -202,6 +202,9 @@ async def test_where_renewing_fails_the_old_keys_serve_as_long_as_they_last(of, 
     renewed.fails = ConnectTimeoutError(endpoint_url="http://169.254.169.254")
     time.seconds = HOUR - 5 * 60  # botocore insists from ten minutes before the end
     assert (await credentials.get()).access_key == "A0"
+    time.seconds = HOUR - 80
+    assert (await credentials.get()).access_key == "A0"
+    assert credentials.at_hand() is None  # so near their end, they are looked at before each use
     time.seconds = HOUR - 20
     with pytest.raises(ConnectTimeoutError):
         await credentials.get()

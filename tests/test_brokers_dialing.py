@@ -225,6 +225,22 @@ async def test_a_proxy_that_does_not_connect_us_is_named_with_what_it_said(autho
     assert len(proxy.asked) == 1
 
 
+async def test_a_connection_to_a_proxy_that_refuses_is_not_left_behind(authorities):
+    hung_up = asyncio.Event()
+
+    async def refuse(reader, writer):
+        writer.write(reply(status="407 Proxy Authentication Required"))
+        await reader.read()
+        hung_up.set()
+
+    async with scripted() as server:
+        server.serve = refuse
+        way = Proxy(host="127.0.0.1", port=server.port, tls=False)
+        with pytest.raises(ConnectionError, match="407"):
+            await dialer("https://queue.example.org", authorities, proxy=way).dial()
+        await hung_up.wait()
+
+
 async def test_a_proxy_that_says_nothing_is_given_up(authorities):
     async with scripted() as server:
         server.serve = silence()
