@@ -601,7 +601,15 @@ def test_a_host_that_botocore_refuses_is_a_configuration_error(no_aws_settings):
         make_client("http://my_queue_:x/1/tasks.fifo", region=None)
 
 
-async def test_a_client_of_our_own_is_closed_and_one_that_was_given_is_not(monkeypatch):
+def test_our_own_client_waits_long_for_a_poll_and_shortly_for_all_else(no_aws_settings):  # noqa: ARG001 - as above
+    client = make_client(URL, region=None)
+    timeouts = [method.__self__.meta.config.read_timeout for method in (client.receive_message, client.send_message)]
+    assert timeouts == [40, 10]
+    assert (client.meta.region_name, client.meta.endpoint_url) == ("eu-west-1", "https://sqs.eu-west-1.amazonaws.com")
+    client.close()
+
+
+async def test_a_client_that_was_given_is_not_closed():
     class Client:
         closed = False
 
@@ -611,12 +619,34 @@ async def test_a_client_of_our_own_is_closed_and_one_that_was_given_is_not(monke
         def close(self):
             self.closed = True
 
-    own, given = Client(), Client()
-    monkeypatch.setattr("fanfold.brokers.sqs.make_client", lambda *_, **__: own)
-    for broker in (SqsBroker(URL), SqsBroker(URL, client=given)):
+    client = Client()
+    broker = SqsBroker(URL, client=client)
+    await broker.open()
+    await broker.close()
+    assert not client.closed
+
+
+async def test_without_a_client_the_lean_transport_is_made_anew_after_a_close(monkeypatch):
+    made = []
+
+    class Lean:
+        def __init__(self, url, *, region, **_):
+            self.told, self.closed = (url, region), 0
+            made.append(self)
+
+        async def call(self, _action, _payload):
+            return attributes()
+
+        def close(self):
+            self.closed += 1
+
+    monkeypatch.setattr("fanfold.brokers.lean.LeanTransport", Lean)
+    broker = SqsBroker(URL, region="eu-north-1")
+    for _ in range(2):
         await broker.open()
         await broker.close()
-    assert (own.closed, given.closed) == (True, False)
+    await broker.close()
+    assert [(each.told, each.closed) for each in made] == [((URL, "eu-north-1"), 1)] * 2
 
 
 class BlockingClient:

@@ -40,7 +40,7 @@ MAY_IMPORT = {
 }
 
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|WITH)\s")
-HEAVY = ["boto3", "botocore", "rich", "click", "pebble"]
+HEAVY = ["boto3", "botocore", "httptools", "rich", "click", "pebble"]
 
 
 def layer_of(module):
@@ -91,7 +91,8 @@ def test_imports_are_absolute():
     ("library", "where"),
     [
         ("boto3", {"fanfold.brokers.boto"}),
-        ("botocore", {"fanfold.brokers.boto"}),
+        ("botocore", {"fanfold.brokers.boto", "fanfold.brokers.route"}),
+        ("httptools", {"fanfold.brokers.connections"}),
         ("pebble", {"fanfold.executor"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
          "fanfold.database", "fanfold.engine.doorbell", "fanfold.engine.store", "fanfold.ledgers.openings",

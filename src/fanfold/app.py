@@ -78,7 +78,7 @@ class Fanfold(Declarations):
             entity: the team's own word for `entity_id` in task parameters, log and command line.
             task: the same for `task_name`.
             group_by: the group strategy: `ids.group_per_task`, `ids.group_per_entity`, or a function of both names.
-            sqs_client: a boto3 SQS client to use instead of one of our own.
+            sqs_client: a boto3 SQS client to make requests with, instead of our own transport.
             clock: where the parts get their time from.
             rng: where jitter and new ids come from.
         """

@@ -25,12 +25,13 @@ def message(number: int, group: str | None = None, body: str | None = None) -> M
     )
 
 
-@pytest.fixture(params=["sqlite", "sqs"])
+@pytest.fixture(params=["sqlite", "SqsBroker on boto3", "SqsBroker on the lean transport"])
 async def broker(request, tmp_path):
     if request.param == "sqlite":
         made = SqliteBroker(f"sqlite:///{tmp_path}/tasks.db")
     else:
-        made = SqsBroker(request.getfixturevalue("sqs_queue")[0], client=request.getfixturevalue("sqs_client"))
+        client = request.getfixturevalue("sqs_client") if "boto3" in request.param else None
+        made = SqsBroker(request.getfixturevalue("sqs_queue")[0], client=client)
     await made.open()
     yield made
     await made.close()
@@ -187,8 +188,9 @@ async def test_a_broker_serves_several_event_loops(broker):
     assert await asyncio.to_thread(lambda: asyncio.run(broker.delete([delivery]))) == [None]
 
 
-async def test_a_queue_that_is_not_there_says_so(sqs_client, sqs_endpoint):
-    broker = SqsBroker(f"{sqs_endpoint}/123456789012/nowhere.fifo", client=sqs_client)
+@pytest.mark.parametrize("lean", [False, True])
+async def test_a_queue_that_is_not_there_says_so(sqs_client, sqs_endpoint, lean):
+    broker = SqsBroker(f"{sqs_endpoint}/123456789012/nowhere.fifo", client=None if lean else sqs_client)
     with pytest.raises(BrokerError, match=r"nowhere\.fifo doesn't exist"):
         await broker.open()
     await broker.close()

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from fanfold import limits
+from fanfold.brokers.faults import passing
 from fanfold.clock import Clock
 from fanfold.errors import BrokerError
 from fanfold.model import EntryError
@@ -27,15 +28,6 @@ _BACKOFF: Final = Backoff(base=0.1, factor=4.0, cap=2.0)
 _MISSING: Final = EntryError(
     code="NotInAnswer", text="the queue's answer doesn't mention this entry", retryable=True
 )  # fmt: skip
-_PASSING: Final = (
-    "InternalError",
-    "InternalFailure",
-    "OverLimit",
-    "RequestLimitExceeded",
-    "ServiceUnavailable",
-    "Throttl",
-    "TooManyRequests",
-)
 _LEASE_LOST_TEXT: Final = re.compile("handle has expired|not available for visibility timeout change")
 
 
@@ -105,11 +97,6 @@ class Batches:
         except BrokerError as error:
             return [EntryError(code=type(error).__name__, text=str(error), retryable=error.transient)] * len(batch)
         return _reconciled(len(batch), answer)
-
-
-def passing(code: str) -> bool:
-    """Whether an error code says that the same request may succeed later."""
-    return any(word in code for word in _PASSING)
 
 
 def _cut(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:

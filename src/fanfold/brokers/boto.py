@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from fanfold.brokers.batches import passing
+from fanfold.brokers import faults
 from fanfold.brokers.threads import Threads
-from fanfold.errors import (
-    BrokerError,
-    BrokerUnavailableError,
-    ConfigurationError,
-    CredentialsError,
-    PermissionMissingError,
-    QueueNotFoundError,
-)
+from fanfold.errors import BrokerError, ConfigurationError, CredentialsError
 
 _POLLS: Final = 8
 _COMMANDS: Final = 16
-_READ_TIMEOUT: Final = 40
-"""Seconds; longer than the longest long poll (20)."""
+_POLL_TIMEOUT: Final = 40
+"""Seconds for a receive's answer; longer than the longest long poll (20)."""
+_COMMAND_TIMEOUT: Final = 10
+"""Seconds for any other answer: a lease must not run out while its extension waits for a connection that is dead."""
 
 _NO_CREDENTIALS: Final = ("NoCredentials", "PartialCredentials", "TokenRetrieval", "CredentialRetrieval", "SSOToken")
-_BAD_CREDENTIALS: Final = (
-    "InvalidClientTokenId",
-    "UnrecognizedClientException",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "MissingAuthenticationToken",
-)
-_TOO_MANY: Final = 429
-_SERVER_ERROR: Final = 500
-_KMS_ACTION: Final = re.compile(r"perform: (kms:\w+)")
 _REGION: Final = r"([a-z]{2,4}(?:-[a-z]+)+-\d+)"
 _PUBLIC_HOST: Final = re.compile(rf"(?:sqs\.{_REGION}|{_REGION}\.queue)\.amazonaws\.com(?:\.cn)?")
 _OTHER_HOST: Final = re.compile(rf"(?:.+\.)?sqs(?:-fips)?\.{_REGION}\..+")
@@ -48,10 +33,9 @@ class BotoTransport:
     Receives wait in threads of their own, so that a long poll never holds up a delete, nor the other way round.
     """
 
-    def __init__(self, client: Any, *, owned: bool = False) -> None:
-        """With `owned`, `close` closes the client too; otherwise it stays its owner's."""
+    def __init__(self, client: Any) -> None:
+        """The client stays its owner's: `close` doesn't close it."""
         self._client = client
-        self._owned = owned
         self._polls = Threads("poll", _POLLS)
         self._commands = Threads("sqs", _COMMANDS)
 
@@ -73,12 +57,40 @@ class BotoTransport:
         """Return when the requests under way have ended; polls are left to themselves. Idempotent."""
         self._polls.close(wait=False)
         self._commands.close(wait=True)
-        if self._owned:
-            # A poll that is still under way closes its own connection, as it finds no pool to give it back to.
-            self._client.close()
 
 
-def make_client(queue_url: str, *, region: str | None) -> Any:
+class OwnClient:
+    """A boto3 SQS client with two times: receives may take as long as a long poll does, all else is short.
+
+    A client of boto3 has one read timeout for everything, so this is two of them behind the face of one.
+    """
+
+    def __init__(self, receives: Any, commands: Any) -> None:
+        self._receives = receives
+        self._commands = commands
+
+    def __getattr__(self, name: str) -> Any:
+        """What boto3's client has by that name."""
+        return getattr(self._receives if name == "receive_message" else self._commands, name)
+
+    def close(self) -> None:
+        """Close both."""
+        self._receives.close()
+        self._commands.close()
+
+
+def make_session(queue_url: str, *, region: str | None) -> Any:
+    """A botocore session; its region is the given one, else the one that the URL names, else the surroundings'."""
+    import botocore.session  # noqa: PLC0415 - only who uses SQS pays for the import
+
+    session = botocore.session.Session()
+    named = region or region_of(queue_url)
+    if named is not None:
+        session.set_config_variable("region", named)
+    return session
+
+
+def make_client(queue_url: str, *, region: str | None) -> OwnClient:
     """A boto3 SQS client for a queue: its region and, where the host isn't AWS, its endpoint come from the URL.
 
     Raises:
@@ -86,22 +98,39 @@ def make_client(queue_url: str, *, region: str | None) -> Any:
         CredentialsError: the credentials that it finds are incomplete.
     """
     import boto3.session  # noqa: PLC0415 - only who uses SQS pays for the import
-    from botocore.config import Config  # noqa: PLC0415 - as above
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - as above
 
-    config = Config(
-        retries={"mode": "standard", "max_attempts": 3},
-        connect_timeout=5,
-        read_timeout=_READ_TIMEOUT,
-        max_pool_connections=_POLLS + _COMMANDS,
-        tcp_keepalive=True,
-    )
-    try:
-        session = boto3.session.Session(region_name=region or region_of(queue_url))
+    with refusals_named(queue_url):
+        session = boto3.session.Session(botocore_session=make_session(queue_url, region=region))
         endpoint = endpoint_of(queue_url)
         # What stands in for SQS has no regions, but signatures name one.
         name = session.region_name or ("us-east-1" if endpoint else None)
-        return session.client("sqs", region_name=name, endpoint_url=endpoint, config=config)
+        return OwnClient(
+            *(
+                session.client("sqs", region_name=name, endpoint_url=endpoint, config=_config(timeout, connections))
+                for timeout, connections in ((_POLL_TIMEOUT, _POLLS), (_COMMAND_TIMEOUT, _COMMANDS))
+            )
+        )
+
+
+def _config(read_timeout: int, connections: int) -> Any:
+    from botocore.config import Config  # noqa: PLC0415 - only who uses SQS pays for the import
+
+    return Config(
+        retries={"mode": "standard", "max_attempts": 3},
+        connect_timeout=5,
+        read_timeout=read_timeout,
+        max_pool_connections=connections,
+        tcp_keepalive=True,
+    )
+
+
+@contextmanager
+def refusals_named(queue_url: str) -> Iterator[None]:
+    """What botocore refuses while it makes a client for a queue, as errors of ours: those of `make_client`."""
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - only who uses SQS pays for the import
+
+    try:
+        yield
     except (BotoCoreError, ValueError) as error:
         kind = CredentialsError if type(error).__name__.startswith(_NO_CREDENTIALS) else ConfigurationError
         raise kind(
@@ -127,32 +156,20 @@ def broker_error(error: Exception, action: str, queue_url: str) -> BrokerError:
     answer = getattr(error, "response", None)
     if not isinstance(answer, dict):
         return _without_answer(error, action, queue_url)
-    code = str(answer.get("Error", {}).get("Code", ""))
-    text = str(answer.get("Error", {}).get("Message", error))
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if "NonExistentQueue" in code or "QueueDoesNotExist" in code:
-        return QueueNotFoundError(
-            f"queue {queue_url} doesn't exist; create it, or correct the URL (region, account, name)"
-        )
-    if "AccessDenied" in code or code == "AuthorizationError":
-        key = _KMS_ACTION.search(text)
-        granted = key[1] if key else f"sqs:{action.removesuffix('Batch')}"
-        return PermissionMissingError(
-            granted, f"{granted} is denied on {queue_url}; add it to the role's policy ({text})"
-        )
-    if code.startswith(_BAD_CREDENTIALS):
-        return CredentialsError(f"AWS refused the credentials ({code}): {text}. Renew them or check the role")
-    if status >= _SERVER_ERROR or status == _TOO_MANY or passing(code):
-        return BrokerUnavailableError(f"{action} on {queue_url}: {code}: {text}")
-    return BrokerError(f"{action} on {queue_url}: {code}: {text}")
+    told = answer.get("Error", {})
+    return faults.refused(
+        str(told.get("Code", "")),
+        str(told.get("Message", error)),
+        status=answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0),
+        action=action,
+        queue_url=queue_url,
+    )
 
 
 def _without_answer(error: Exception, action: str, queue_url: str) -> BrokerError:
     kind = type(error).__name__
     if kind.startswith(_NO_CREDENTIALS):
-        return CredentialsError(
-            f"no AWS credentials for {queue_url} ({error}); run with a role, AWS_PROFILE, or `aws sso login`"
-        )
+        return faults.without_credentials(error, queue_url=queue_url)
     if isinstance(error, OSError) or "Timeout" in kind or "Connection" in kind or kind == "HTTPClientError":
-        return BrokerUnavailableError(f"{action}: {queue_url} can't be reached: {error}")
+        return faults.unanswered(error, action=action, queue_url=queue_url)
     return BrokerError(f"{action} on {queue_url}: {kind}: {error}")

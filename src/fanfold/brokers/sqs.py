@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from fanfold import limits
 from fanfold.brokers.batches import Answer, Batches, Entry
-from fanfold.brokers.boto import BotoTransport, make_client
+from fanfold.brokers.boto import BotoTransport
 from fanfold.brokers.burial import burial_copy, letter_of_delivery, refusal
 from fanfold.brokers.protocol import Burial
 from fanfold.clock import Clock, SystemClock
@@ -42,7 +42,7 @@ _COUNTS: Final = {
 
 
 class Transport(Protocol):
-    """How requests are made: `BotoTransport`, or anything else that speaks the SQS API."""
+    """How requests are made: `LeanTransport`, `BotoTransport`, or anything else that speaks the SQS API."""
 
     async def call(self, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Make one request. Raises BrokerError."""
@@ -78,12 +78,12 @@ class SqsBroker:
         Args:
             url: the queue's URL.
             dlq_url: the dead letter queue's; None: the one that the redrive policy names.
-            region: None: the one that the URL names, else boto3's.
-            client: a boto3 SQS client to use; None: one of our own.
-            transport: takes the client's place.
+            region: None: the one that the URL names, else the one that botocore finds.
+            client: a boto3 SQS client to make requests with, in threads; None: the lean transport makes them.
+            transport: takes the place of both.
             telemetry: told of missing permissions.
-            clock: for waits between tries.
-            rng: for their jitter.
+            clock: for waits between tries and the time in signatures.
+            rng: for the waits' jitter.
 
         Raises:
             ConfigurationError: not a queue's URL.
@@ -100,18 +100,17 @@ class SqsBroker:
         self._transport: Transport | None = transport
         self._telemetry = telemetry or Telemetry()
         self._clock = clock or SystemClock()
-        self._batches = Batches(self.call, clock=self._clock, rng=rng or random.Random())  # noqa: S311 - jitter
+        self._rng = rng or random.Random()  # noqa: S311 - jitter
+        self._batches = Batches(self.call, clock=self._clock, rng=self._rng)
         self._warned: set[tuple[str, str]] = set()
         self._checked = False
         self.retention = _RETENTION
 
     async def call(self, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Make one request of the SQS API. Raises BrokerError."""
-        if self._transport is None:
-            client = self._client or await asyncio.to_thread(make_client, self.url, region=self._region)
-            self._transport = BotoTransport(client, owned=self._client is None)
+        transport = self._transport = self._transport or self._new_transport()
         try:
-            return await self._transport.call(action, payload)
+            return await transport.call(action, payload)
         except PermissionMissingError as error:
             self._warn_once("permission.missing", error.action, str(error))
             raise
@@ -135,7 +134,7 @@ class SqsBroker:
         self._checked = True
 
     async def close(self) -> None:
-        """Let go of threads. Idempotent; a later use takes them up again."""
+        """Let go of threads and connections. Idempotent; a later use takes them up again."""
         self._checked = False
         transport, self._transport = self._transport, self._given_transport
         if transport is not None:
@@ -210,6 +209,13 @@ class SqsBroker:
         payload = {"QueueUrl": url, "AttributeNames": list(_COUNTS.values())}
         attributes = (await self.call("GetQueueAttributes", payload)).get("Attributes") or {}
         return QueueStatus(**{name: int(attributes.get(attribute, 0)) for name, attribute in _COUNTS.items()})
+
+    def _new_transport(self) -> Transport:
+        if self._client is not None:
+            return BotoTransport(self._client)
+        from fanfold.brokers.lean import LeanTransport  # noqa: PLC0415 - its parser is for those who use it
+
+        return LeanTransport(self.url, region=self._region, clock=self._clock, rng=self._rng)
 
     async def _find_dlq(self, policy: str | None) -> str | None:
         target = _DLQ_ARN.fullmatch(str(json.loads(policy or "{}").get("deadLetterTargetArn", "")))
