@@ -20,8 +20,8 @@ SOURCES = {
 
 LAYERS = {
     "values": "clock context errors ids limits model outcome retry",
-    "mechanisms": "batcher codec connection_thread database portal registry service settings slots sql telemetry "
-    "turns urls",
+    "mechanisms": "batcher calling child codec connection_thread database portal processes registry service settings "
+    "slots sql telemetry turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
     "parts": "claims executor intake lane leases producer reconciler settler worker",
@@ -40,7 +40,7 @@ MAY_IMPORT = {
 }
 
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|WITH)\s")
-HEAVY = ["boto3", "botocore", "rich", "click", "pebble"]
+HEAVY = ["boto3", "botocore", "rich", "click"]
 
 
 def layer_of(module):
@@ -92,7 +92,6 @@ def test_imports_are_absolute():
     [
         ("boto3", {"fanfold.brokers.boto"}),
         ("botocore", {"fanfold.brokers.boto"}),
-        ("pebble", {"fanfold.executor"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
          "fanfold.database", "fanfold.engine.store", "fanfold.ledgers.rows",
                      "fanfold.ledgers.sqlite"}),
