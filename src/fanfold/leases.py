@@ -94,7 +94,7 @@ class Leases:
     def _run(self, started: threading.Event) -> None:
         async def main() -> None:
             self._loop = asyncio.get_running_loop()
-            self._beating = asyncio.create_task(self._beat())
+            self._beating = asyncio.create_task(self._beat(), name="fanfold-beat")
             started.set()
             await asyncio.wait([self._beating])
 
@@ -104,7 +104,7 @@ class Leases:
         while True:
             await self._clock.sleep(self._lease / _LOOKS)
             for batch in self._due(self._clock.now()):
-                request = asyncio.create_task(self._keep(batch))
+                request = asyncio.create_task(self._keep(batch), name="fanfold-extend")
                 self._requests.add(request)  # a reference: the loop itself keeps none
                 request.add_done_callback(partial(self._ended, batch))
 
