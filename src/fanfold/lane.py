@@ -27,6 +27,7 @@ class Lane:
     4. What hasn't run, or not to its end, is given back.
 
     One message lost means that the group is somebody else's: the lane ends as a whole. No settlement is interrupted.
+    Whoever cancels the lane's asyncio task while it decides has interrupted that run.
     """
 
     def __init__(
@@ -70,10 +71,9 @@ class Lane:
         try:
             settlement = await self._decide(lease)
         except asyncio.CancelledError:
-            if lane is None or self._deciding is lane:
-                raise  # the loop is ending, and nobody asked this lane
-            lane.uncancel()
             interrupted.append(lease)
+            if lane is not None:
+                lane.uncancel()  # the run has ended; what follows is for the lane to do
             return False
         finally:
             self._deciding = None

@@ -16,8 +16,10 @@ from fanfold.clock import Clock
 from fanfold.model import Delivery, EntryError
 from fanfold.telemetry import Telemetry
 
-_LOOKS: Final = 6
-"""How often in the time of a lease the heartbeat looks for what is due, and the part of it that a request may take."""
+_LOOK: Final = 1 / 6
+"""The part of a lease between two looks of the heartbeat for what is due."""
+_PATIENCE: Final = 1 / 8
+"""The part of a lease for which an answer is waited for: shorter than the time between two looks."""
 _LATE: Final = EntryError(code="Late", text="the queue didn't answer the extension in time", retryable=True)
 
 
@@ -25,7 +27,8 @@ _LATE: Final = EntryError(code="Late", text="the queue didn't answer the extensi
 class Lease:
     """One held message. `expires_at` moves with each extension; `on_lost` tells whoever works on it.
 
-    `extending` is done when the extension under way has its answer, or none is waited for any more.
+    `extending` is done when the extension under way has its answer, or none is waited for any more; `failing` says why
+    the last one failed, empty where it didn't.
     """
 
     delivery: Delivery
@@ -33,6 +36,7 @@ class Lease:
     on_lost: Callable[[], object]
     lost: bool = False
     extending: Future[None] | None = None
+    failing: str = ""
 
 
 class Leases:
@@ -40,7 +44,7 @@ class Leases:
 
     1. `hold` registers received messages, whether they run or wait.
     2. Each lease is extended when a third of it is gone, ten in a request, several requests at once. None waits for
-       another's: a request that isn't answered within a sixth of the lease is given up, and made again.
+       another's: a request that isn't answered within an eighth of the lease is given up, and made again.
     3. A lease that can't be kept is reported once through `on_lost`: when the queue says so, or at its end.
     4. `let_go` ends the care for messages about to be settled, and waits for an extension that is under way, so that it
        can't overtake the settlement.
@@ -102,16 +106,31 @@ class Leases:
 
     async def _beat(self) -> None:
         while True:
-            await self._clock.sleep(self._lease / _LOOKS)
+            await self._clock.sleep(self._pause(self._clock.now()))
+            self._lose_ended(self._clock.now())
             for batch in self._due(self._clock.now()):
                 request = asyncio.create_task(self._keep(batch), name="fanfold-extend")
                 self._requests.add(request)  # a reference: the loop itself keeps none
                 request.add_done_callback(partial(self._ended, batch))
 
+    def _pause(self, now: float) -> float:
+        """Seconds to the next look: not beyond the end of a lease that can't be extended, which must be told in time."""
+        with self._guard:
+            ends = [held.expires_at - now for held in self._held.values() if held.failing and held.expires_at > now]
+        return min([self._lease * _LOOK, *ends])
+
+    def _lose_ended(self, now: float) -> None:
+        # One whose extension never failed may only seem to have ended, to a clock that was set: the queue will tell.
+        with self._guard:
+            ended = [h for h in self._held.values() if h.failing and h.extending is None and h.expires_at <= now]
+        for held in ended:
+            self._lose(held, held.failing)
+
     def _due(self, now: float) -> list[Sequence[Lease]]:
         """What is to be extended now, in batches, and marked so."""
         with self._guard:
-            due = [h for h in self._held.values() if h.extending is None and h.expires_at - now <= self._lease * 2 / 3]
+            idle = [held for held in self._held.values() if held.extending is None]
+            due = [held for held in idle if held.expires_at - now <= self._lease * 2 / 3]
             due.sort(key=lambda held: held.expires_at)  # those of one age share a request, and its deadline
             size = limits.MAX_BATCH_ENTRIES
             batches: list[Sequence[Lease]] = [due[start : start + size] for start in range(0, len(due), size)]
@@ -145,9 +164,9 @@ class Leases:
         self._report(errors)
 
     def _patience(self, batch: Sequence[Lease], now: float) -> float:
-        """Seconds for which an answer is waited for: not beyond the first lease's end, which must be told in time."""
+        """Seconds for which an answer is waited for: not beyond the first lease's end."""
         left = batch[0].expires_at - now
-        return min(self._lease / _LOOKS, left) if left > 0 else self._lease / _LOOKS
+        return min(self._lease * _PATIENCE, left) if left > 0 else self._lease * _PATIENCE
 
     async def _answers(
         self, batch: Sequence[Lease], seconds: Sequence[float], patience: float
@@ -165,11 +184,13 @@ class Leases:
         if error is not None and error.lease_lost:
             self._lose(held, error.text)
         elif error is not None and error.retryable:
+            held.failing = error.text
             if self._clock.now() >= held.expires_at:  # another worker may have it now
                 self._lose(held, error.text)
         else:
             # Refused for good (the permission to extend is missing): losing every task that outlives its lease would
             # mean that none of them ever ends, so it goes on as if.
+            held.failing = ""
             held.expires_at = end
             if self._clock.now() >= end:
                 self._lose(held, "12 hours after its receive")
@@ -187,4 +208,7 @@ class Leases:
                 return  # settled in the meantime: its handle ends with it
         held.lost = True
         self._telemetry.emit("lease.lost", message_id=held.delivery.message_id, reason=reason)
-        held.on_lost()
+        try:
+            held.on_lost()
+        except Exception as error:  # noqa: BLE001 - the others must be told, and the heart must go on
+            self._telemetry.emit("heartbeat.failed", messages=1, reason=repr(error))
