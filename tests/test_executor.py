@@ -204,7 +204,7 @@ async def test_a_process_that_dies_is_a_retry(registry, executor):
     registry.add(dies, "task", process=True)
     outcome = await run(executor)
     assert isinstance(outcome, Retry)
-    assert "process died" in outcome.failure.message
+    assert outcome.failure.message == "its process died in the middle of it (exit code 9)"
 
 
 async def test_a_task_can_ask_for_more_time(registry, executor):

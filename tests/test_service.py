@@ -136,11 +136,24 @@ async def test_with_nothing_to_wait_for_a_deadline_returns_at_once():
     assert await Deadline(3600).wait([])
 
 
-async def test_a_reserve_ends_the_wait_before_the_deadline():
+async def test_an_earlier_deadline_ends_before_its_own():
     deadline = Deadline(3600)
     task = asyncio.create_task(asyncio.Event().wait())
-    assert not await deadline.wait([task], reserve=3600)
+    assert not await deadline.earlier(3600).wait([task])
     assert deadline.remaining > 3000
+    task.cancel()
+
+
+async def test_an_earlier_deadline_is_brought_forward_with_its_own():
+    deadline = Deadline(3600)
+    earlier = deadline.earlier(10)
+    assert 3000 < earlier.remaining <= 3590
+    task = asyncio.create_task(asyncio.Event().wait())
+    waiting = asyncio.create_task(earlier.wait([task]))
+    await asyncio.sleep(0)
+    deadline.bring_forward()
+    assert not await waiting
+    assert earlier.remaining == 0
     task.cancel()
 
 

@@ -20,11 +20,11 @@ SOURCES = {
 
 LAYERS = {
     "values": "clock context errors ids limits model outcome retry",
-    "mechanisms": "batcher codec connection_thread database portal registry service settings slots sql telemetry "
-    "tolerance turns urls",
+    "mechanisms": "batcher calling child codec connection_thread database portal processes registry service settings "
+    "slots sql telemetry tolerance turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
-    "parts": "cancellations executor intake leases producer reconciler settler worker",
+    "parts": "cancellations claims executor intake lane leases producer reconciler settler worker",
     "application": "app declarations fan_outs wiring",
     "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner testing",
 }
@@ -40,7 +40,7 @@ MAY_IMPORT = {
 }
 
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|WITH)\s")
-HEAVY = ["boto3", "botocore", "httptools", "rich", "click", "pebble"]
+HEAVY = ["boto3", "botocore", "httptools", "rich", "click"]
 
 
 def layer_of(module):
@@ -93,7 +93,6 @@ def test_imports_are_absolute():
         ("boto3", {"fanfold.brokers.boto"}),
         ("botocore", {"fanfold.brokers.boto", "fanfold.brokers.route"}),
         ("httptools", {"fanfold.brokers.connections"}),
-        ("pebble", {"fanfold.executor"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
          "fanfold.database", "fanfold.engine.doorbell", "fanfold.engine.store", "fanfold.ledgers.openings",
                      "fanfold.ledgers.rows", "fanfold.ledgers.writes"}),

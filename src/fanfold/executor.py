@@ -6,28 +6,28 @@ import asyncio
 import contextvars
 import logging
 import math
-import multiprocessing
 import os
+import pickle
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from fanfold import codec, limits
+from fanfold.calling import outcome_of, outcome_on_loop
 from fanfold.clock import Clock
 from fanfold.context import Allowance, Context
-from fanfold.errors import FanfoldError, InvalidInputError
+from fanfold.errors import InvalidInputError
 from fanfold.model import FOLD_NAME, Failure, FanOut, Task
 from fanfold.outcome import Completed, Outcome, Reject, Retry, decide, failure_of
+from fanfold.processes import Processes
 from fanfold.registry import Definition, Registry, Runs
 from fanfold.retry import Backoff
 
-if TYPE_CHECKING:
-    from pebble import ProcessPool
-
 UNKNOWN_TASK_DELAY: Final = 30.0
 """Seconds until an unknown task is tried again: a rolling deploy's next worker may know it."""
+_TIDYING: Final = 1.0
+"""Seconds in which a cancelled function should have tidied up; it isn't waited for any longer."""
 
 Leftover = Callable[["asyncio.Future[Any]"], None]
 LoadFanOut = Callable[[str], Awaitable[FanOut | None]]
@@ -40,8 +40,9 @@ class Executor:
     2. Runs the function within its timeout.
     3. Turns whatever came of it into an `Outcome`; spent attempts turn a retry into a rejection.
 
-    Whatever a task raises, `SystemExit` included, is its outcome and never the worker's end. Only its own cancellation
-    (`asyncio.CancelledError`: lease lost, worker stopping) comes out of `run` as an exception.
+    Whatever a task raises, `SystemExit` and `KeyboardInterrupt` included, is its outcome and never the worker's end.
+    Only the executor's own cancellation (lease lost, worker stopping) comes out of `run` as an exception. What a
+    function returns after its timeout or cancellation counts no more: it was told to end, not to end well.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Executor:
         self._load_fan_out = load_fan_out
         self._concurrency = concurrency
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="fanfold-task")
-        self._processes: ProcessPool | None = None
+        self._processes: Processes | None = None
 
     def max_attempts(self, task_name: str) -> int:
         """How often a task may run: its own declaration's word, else the application's."""
@@ -88,16 +89,12 @@ class Executor:
             "attempts": attempts,
         }
         arguments = {parameter: values[value] for parameter, value in definition.parameters.items()}
-        allowance = Allowance(self._clock.now() + definition.timeout)
         try:
-            await self._call(definition, arguments, allowance, lambda _: None)
-        except _TimedOutError:
+            allowance = Allowance(self._clock.now() + definition.timeout)
+            outcome = await self._call(definition, arguments, allowance, lambda _: None)
+        except TimeoutError:
             return Failure(type="Timeout", message=f"no end within {definition.timeout:g} s")
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a worker never dies of a hook
-            return failure_of(error, __file__)
-        finally:
-            allowance.cancelled = True
-        return None
+        return None if isinstance(outcome, Completed) else outcome.failure
 
     async def run(self, task: Task, attempt: int, leftover: Leftover, *, until: float | None = None) -> Outcome:
         """Run `task` as its attempt number `attempt` (from 1).
@@ -105,7 +102,8 @@ class Executor:
         Args:
             task: what to run.
             attempt: counts this run too.
-            leftover: told of a thread that goes on after its timeout or cancellation; its slot isn't free until then.
+            leftover: told of what goes on after its timeout or cancellation (a thread, an async function that swallows
+                it); its slot isn't free until then.
             until: when it is of no use any more, in seconds since the epoch: its fan-out's deadline.
         """
         definition = self._registry.get(task.task_name)
@@ -122,8 +120,18 @@ class Executor:
         """Let go of threads and processes; what still runs in a process is killed, a thread is left to end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._processes is not None:
-            self._processes.stop()
-            self._processes.join()
+            self._processes.close()
+
+    async def _attempt_fold(
+        self, definition: Definition, task: Task, attempt: int, leftover: Leftover, *, until: float | None
+    ) -> Outcome:
+        try:
+            fan_out = await self._load_fan_out(str(task.fan_out_id)) if self._load_fan_out is not None else None
+        except Exception as error:  # noqa: BLE001 - the ledger is away, say: the next attempt may do better
+            return Retry(failure_of(error, __file__))
+        if fan_out is not None:
+            definition = self._registry.fold_for(failed=not fan_out.succeeded) or _NO_FOLD
+        return await self._attempt(definition, task, attempt, leftover, until=until, fan_out=fan_out)
 
     async def _attempt(
         self,
@@ -139,35 +147,13 @@ class Executor:
         allowance = Allowance(min(started + definition.timeout, until or math.inf))
         try:
             arguments = self._arguments(definition, task, attempt, allowance, fan_out)
-            result = await self._call(definition, arguments, allowance, leftover)
-            return result if isinstance(result, Retry | Reject) else _completed(definition, result)
-        except (Retry, Reject) as outcome:
-            return outcome
-        except InvalidInputError as error:  # what doesn't fit today won't tomorrow
+        except InvalidInputError as error:  # a config that doesn't fit today won't tomorrow
             return Reject(failure_of(error, __file__))
-        except _TimedOutError:
-            message = f"no result within {allowance.deadline - started:g} s"
-            return Retry(Failure(type="Timeout", message=message))
-        except asyncio.CancelledError as error:
-            current = asyncio.current_task()
-            if current is not None and current.cancelling():
-                raise
-            return Retry(failure_of(error, __file__))  # the task's own doing, not ours
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a worker never dies of a task
-            return Retry(failure_of(error, __file__))
-        finally:
-            allowance.cancelled = True
-
-    async def _attempt_fold(
-        self, definition: Definition, task: Task, attempt: int, leftover: Leftover, *, until: float | None
-    ) -> Outcome:
         try:
-            fan_out = await self._load_fan_out(str(task.fan_out_id)) if self._load_fan_out is not None else None
-        except FanfoldError as error:
-            return Retry(failure_of(error, __file__))
-        if fan_out is not None:
-            definition = self._registry.fold_for(failed=not fan_out.succeeded) or _NO_FOLD
-        return await self._attempt(definition, task, attempt, leftover, until=until, fan_out=fan_out)
+            return await self._call(definition, arguments, allowance, leftover)
+        except TimeoutError as error:  # ours: the function's own would be an outcome
+            message = str(error) or f"no result within {allowance.deadline - started:g} s"
+            return Retry(Failure(type="Timeout", message=message))
 
     def _arguments(
         self, definition: Definition, task: Task, attempt: int, allowance: Allowance, fan_out: FanOut | None
@@ -198,60 +184,53 @@ class Executor:
 
     async def _call(
         self, definition: Definition, arguments: Mapping[str, Any], allowance: Allowance, leftover: Leftover
-    ) -> Any:
+    ) -> Outcome:
+        call = partial(definition.function, **arguments)
         if definition.runs is Runs.ON_LOOP:
-            return await self._on_loop(partial(definition.function, **arguments), allowance)
+            return await self._on_loop(definition.name, call, allowance, leftover)
         if definition.runs is Runs.IN_THREAD:
-            return await self._in_thread(partial(definition.function, **arguments), allowance, leftover)
-        return await self._in_process(definition, arguments)
+            return await self._in_thread(definition.name, call, allowance, leftover)
+        return await self._in_process(definition.name, call, definition.timeout)
 
-    async def _on_loop(self, call: Callable[[], Awaitable[Any]], allowance: Allowance) -> Any:
+    async def _on_loop(
+        self, name: str, call: Callable[[], Awaitable[Any]], allowance: Allowance, leftover: Leftover
+    ) -> Outcome:
+        running = asyncio.create_task(outcome_on_loop(name, call))
         try:
-            async with self._limit(allowance) as limit:
-                return await call()
-        except TimeoutError:
-            if limit.expired():
-                raise _TimedOutError from None
-            raise
+            return await self._within(allowance, running)
+        finally:
+            if not running.done():
+                await _end(running, leftover)
 
-    async def _in_thread(self, call: Callable[[], Any], allowance: Allowance, leftover: Leftover) -> Any:
-        context = contextvars.copy_context()
-        running = asyncio.get_running_loop().run_in_executor(self._threads, context.run, _contained, call)
+    async def _in_thread(self, name: str, call: Callable[[], Any], allowance: Allowance, leftover: Leftover) -> Outcome:
+        context, loop = contextvars.copy_context(), asyncio.get_running_loop()
+        running = loop.run_in_executor(self._threads, context.run, outcome_of, name, call)
         try:
-            async with self._limit(allowance):
-                ended = await asyncio.shield(running)
-        except TimeoutError:
-            raise _TimedOutError from None
+            return await self._within(allowance, running)
         finally:
             if not running.done():
                 leftover(running)
-        if isinstance(ended, _Raised):
-            raise ended.error
-        return ended
 
-    async def _in_process(self, definition: Definition, arguments: Mapping[str, Any]) -> Any:
-        from pebble import ProcessExpired  # noqa: PLC0415 - only who declares process=True pays for the import
-
-        future = self._pool().schedule(definition.function, kwargs=dict(arguments), timeout=definition.timeout)
+    async def _within(self, allowance: Allowance, running: asyncio.Future[Outcome]) -> Outcome:
         try:
-            # Cancelling this future kills the process: here a timeout and a lost lease really end the work.
-            return await asyncio.wrap_future(future)
-        except TimeoutError as error:
-            if error.args == ("Task timeout", definition.timeout):  # pebble's own, as apart from the task's
-                raise _TimedOutError from None
+            async with self._limit(allowance):
+                return await asyncio.shield(running)
+        except asyncio.CancelledError as error:
+            current = asyncio.current_task()
+            if current is not None and not current.cancelling() and running.cancelled():
+                return Retry(failure_of(error, __file__))  # the function has cancelled its own asyncio task
             raise
-        except ProcessExpired as error:
-            raise RuntimeError(f"its process died (exit code {error.exitcode}); out of memory, or killed?") from None
+        finally:
+            allowance.cancelled = True
 
-    def _pool(self) -> ProcessPool:
+    async def _in_process(self, name: str, call: Callable[[], Any], seconds: float) -> Outcome:
         if self._processes is None:
-            from pebble import ProcessPool  # noqa: PLC0415 - as above
-
-            # Not forked: a child of this many-threaded process would inherit locks that nobody releases.
-            context = multiprocessing.get_context("spawn")
-            workers = min(self._concurrency, os.cpu_count() or 1)
-            self._processes = ProcessPool(max_workers=workers, context=context)
-        return self._processes
+            self._processes = Processes(min(self._concurrency, os.cpu_count() or 1))
+        try:
+            packed = pickle.dumps(call)
+        except Exception as error:  # noqa: BLE001 - a user's class can do anything when it is pickled
+            return Retry(failure_of(error, __file__))
+        return await self._processes.run(name, packed, seconds=seconds)
 
     def _limit(self, allowance: Allowance) -> asyncio.Timeout:
         loop = asyncio.get_running_loop()
@@ -271,23 +250,14 @@ async def _nothing() -> None:
 _NO_FOLD: Final = Definition(name=FOLD_NAME, function=_nothing, runs=Runs.ON_LOOP, timeout=60.0, parameters={})
 
 
-class _TimedOutError(Exception):
-    """The run's own timeout, as apart from a TimeoutError that the task raised."""
-
-
-class _Raised:
-    """What a thread's function raised, carried as a value: a future can't hold StopIteration."""
-
-    def __init__(self, error: BaseException) -> None:
-        plain = isinstance(error, Exception | SystemExit) and not isinstance(error, StopIteration)
-        self.error = error if plain else RuntimeError(f"the task raised {error!r}")
-
-
-def _contained(call: Callable[[], Any]) -> Any:
+async def _end(running: asyncio.Task[Outcome], leftover: Leftover) -> None:
+    """End an async function; one that goes on after its moment to tidy up is left over."""
+    running.cancel()
     try:
-        return call()
-    except BaseException as error:  # noqa: BLE001 - raised again on the loop's side
-        return _Raised(error)
+        await asyncio.wait([running], timeout=_TIDYING)
+    finally:
+        if not running.done():
+            leftover(running)
 
 
 def _reschedule(limit: asyncio.Timeout, when: float) -> None:
@@ -295,14 +265,3 @@ def _reschedule(limit: asyncio.Timeout, when: float) -> None:
         limit.reschedule(when)
     except RuntimeError:
         return  # the run ended before its request for more time arrived
-
-
-def _completed(definition: Definition, result: Any) -> Outcome:
-    encoded = codec.to_json(result, what=f"the result of task {definition.name!r}")
-    size = len(encoded.encode())
-    if size > limits.MAX_RESULT_BYTES:
-        raise InvalidInputError(
-            f"the result of task {definition.name!r} has {size:,} bytes of JSON; at most {limits.MAX_RESULT_BYTES:,} "
-            "are kept. Put it in a store and return its address."
-        )
-    return Completed(result, encoded)

@@ -17,6 +17,7 @@ from fanfold.telemetry import Telemetry
 
 _POLLS: Final = 3
 """Receives under way at most; more than one only while the queue has more than one receive takes."""
+_SHORTEST_POLL: Final = 1.0
 _FIRST_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 30.0
 
@@ -25,9 +26,10 @@ class Intake(Service):
     """Polls the queue for as many messages as there are free slots, and hands them on.
 
     1. Takes free slots, and receives at most that many messages: a receive starts leases and spends receive counts.
-    2. A full answer lets the next receive start beside it; an idle queue has one long poll.
+    2. A full answer lets others start beside the next receive; an idle queue has one long poll.
     3. An error is reported and the next poll waits: capped, jittered, for ever. One network error never ends it.
-    4. `stop` starts no new poll and lets those in flight finish: what they bring must be given back, not lost.
+    4. `stop` starts no new poll and lets those in flight finish: what they bring must be given back, not lost. That's
+       why a poll is no longer than the time to stop in.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Intake(Service):
         deliver: Callable[[Sequence[Delivery]], None],
         *,
         lease: float,
+        longest_poll: float,
         clock: Clock,
         rng: random.Random,
         telemetry: Telemetry,
@@ -46,6 +49,7 @@ class Intake(Service):
         self._slots = slots
         self._deliver = deliver
         self._lease = lease
+        self._wait = max(_SHORTEST_POLL, min(longest_poll, limits.MAX_WAIT))
         self._clock = clock
         self._rng = rng
         self._telemetry = telemetry
@@ -71,19 +75,22 @@ class Intake(Service):
 
     async def _poll_forever(self) -> None:
         while True:
+            while len(self._polls) >= self._most_polls():
+                await asyncio.wait(self._polls, return_when=asyncio.FIRST_COMPLETED)
+            if self._failures:
+                await self._back_off()
             count = await self._slots.take(limits.MAX_BATCH_ENTRIES, linger=self._broker.linger)
             poll = asyncio.create_task(self._poll(count))
             self._polls.add(poll)
             poll.add_done_callback(self._polls.discard)
-            if self._failures or not self._plenty or len(self._polls) >= _POLLS:
-                await asyncio.wait(self._polls, return_when="FIRST_COMPLETED")
-            if self._failures:
-                await self._back_off()
+
+    def _most_polls(self) -> int:
+        return _POLLS if self._plenty and not self._failures else 1
 
     async def _poll(self, count: int) -> None:
         received: Sequence[Delivery] = ()
         try:
-            received = await self._broker.receive(count, wait=limits.MAX_WAIT, lease=self._lease)
+            received = await self._broker.receive(count, wait=self._wait, lease=self._lease)
             self._failures = 0
             self.last_receive_at = self._clock.now()
         except Exception as error:  # noqa: BLE001 - a consumer that falls silent is worse than any error

@@ -15,10 +15,11 @@ from typing import Final
 
 from fanfold.app import Fanfold
 from fanfold.service import Deadline
+from fanfold.worker import LAST_MOMENTS
 
 _SPARE_THREADS: Final = 8
 _LAST_MOMENT: Final = 0.2
-"""Seconds in which a thread without work ends."""
+"""Seconds in which a thread without work ends, and an asyncio task that was cancelled."""
 
 
 def run_worker(app: Fanfold) -> None:
@@ -29,8 +30,8 @@ def run_worker(app: Fanfold) -> None:
     """
     with asyncio.Runner() as runner:
         runner.run(_serve(app))
-        if _threads_go_on():
-            # A thread that outlived its task can't be ended; loop and interpreter would wait for it for ever.
+        if runner.run(_tasks_go_on()) or _threads_go_on():
+            # What outlived its task can't be ended; loop and interpreter would wait for it for ever.
             logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()
@@ -42,16 +43,40 @@ async def _serve(app: Fanfold) -> None:
     threads = ThreadPoolExecutor(app.settings.concurrency + _SPARE_THREADS, thread_name_prefix="fanfold-loop")
     asyncio.get_running_loop().set_default_executor(threads)
     try:
-        async with app:
-            worker = await app.worker()
-            signals = _Signals()
-            await worker.start()
-            await signals.first.wait()
-            deadline = Deadline(app.settings.grace)
-            signals.on_second(deadline.bring_forward)
-            await worker.stop(deadline)
+        await _work(app)
     finally:
+        await _close(app)
         threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def _work(app: Fanfold) -> None:
+    worker = await app.worker()
+    signals = Signals()
+    await worker.start()
+    await signals.first.wait()
+    deadline = Deadline(app.settings.grace)
+    signals.on_second(deadline.bring_forward)
+    await worker.stop(deadline)
+
+
+async def _close(app: Fanfold) -> None:
+    async def close() -> None:
+        await app.close_async()
+        await asyncio.to_thread(app.close)
+
+    # A request that nobody answers holds up the closing of its connection, and must not hold up the end.
+    closing = asyncio.ensure_future(close())
+    await asyncio.wait([closing], timeout=LAST_MOMENTS)
+    if closing.done():
+        closing.result()
+
+
+async def _tasks_go_on() -> bool:
+    """Whether an async function swallows its cancellation, or something that it has left behind does."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    return bool(left) and bool((await asyncio.wait(left, timeout=_LAST_MOMENT))[1])
 
 
 def _threads_go_on() -> bool:
@@ -63,7 +88,7 @@ def _threads_go_on() -> bool:
     return any(thread.is_alive() for thread in threads)
 
 
-class _Signals:
+class Signals:
     """The first signal asks for an orderly stop, the second for one at once."""
 
     def __init__(self) -> None:

@@ -15,6 +15,12 @@ class Deadline:
         self._at = asyncio.get_running_loop().time() + seconds
         self._now = asyncio.Event()
 
+    def earlier(self, seconds: float) -> Deadline:
+        """A deadline so many seconds before this one, brought forward with it."""
+        deadline = Deadline(self._at - seconds - asyncio.get_running_loop().time())
+        deadline._now = self._now
+        return deadline
+
     @property
     def remaining(self) -> float:
         """Seconds left, never negative."""
@@ -24,14 +30,14 @@ class Deadline:
         """Let the deadline be now (the second signal)."""
         self._now.set()
 
-    async def wait(self, tasks: Iterable[asyncio.Future[Any]], *, reserve: float = 0.0) -> bool:
-        """Wait for all `tasks`, at most until `reserve` seconds before the deadline; answers whether all are done."""
+    async def wait(self, tasks: Iterable[asyncio.Future[Any]]) -> bool:
+        """Wait for all `tasks`, at most until the deadline; answers whether all are done."""
         pending = set(tasks)
         if not pending:
             return True
         done = asyncio.ensure_future(asyncio.wait(pending))
         hurried = asyncio.ensure_future(self._now.wait())
-        await asyncio.wait({done, hurried}, timeout=max(0.0, self.remaining - reserve), return_when="FIRST_COMPLETED")
+        await asyncio.wait({done, hurried}, timeout=self.remaining, return_when="FIRST_COMPLETED")
         done.cancel()
         hurried.cancel()
         return all(task.done() for task in pending)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from fanfold import codec
 from fanfold.batcher import Batcher
 from fanfold.brokers.protocol import Broker, Burial
 from fanfold.clock import Clock
-from fanfold.errors import FanfoldError, FanOutIncompleteError
+from fanfold.errors import FanfoldError
 from fanfold.leases import Leases
 from fanfold.ledgers.protocol import Finish, Ledger, Recorded
 from fanfold.model import FOLD_NAME, Delivery, EntryError, Failure, Task
 from fanfold.outcome import Completed, Outcome, Reject, Retry
-from fanfold.telemetry import Telemetry
+from fanfold.telemetry import Telemetry, fields_of
 
 Announce = Callable[[Task, int], Awaitable[None]]
 """Sends the fold of a task's fan-out, for a generation of it."""
@@ -32,9 +33,10 @@ _MAX_BACKOFF: Final = 10.0
 class Settlement:
     """An outcome to apply to a delivery.
 
-    `task` is None for a body that can't be read. `tracked`: the ledger counted this attempt and waits for its end;
-    otherwise it is told nothing, because it doesn't know the task or knows how it ended (`fold_due` and `generation` as
-    it said then).
+    `task` is None for a body that can't be read. `tracked`: the ledger counted this attempt and waits for its end.
+    `recorded`: the ledger knows how the task ended, and only the queue is still to be told. Where it is neither, the
+    ledger doesn't know the task, and the queue's answer alone decides. `fold_due`, and `generation` of that fold, are what
+    the ledger said last.
     """
 
     delivery: Delivery
@@ -42,6 +44,7 @@ class Settlement:
     attempt: int
     outcome: Outcome
     tracked: bool
+    recorded: bool = False
     fold_due: bool = False
     generation: int = 0
 
@@ -54,7 +57,8 @@ class Settler:
     3. Only then the queue is told: delete, come back later, or off to the dead letter queue.
 
     A crash between any two of these means that the message comes back and the ledger knows what to do with it. It never
-    acknowledges a message whose outcome isn't recorded or whose fold isn't sent.
+    acknowledges a message whose outcome isn't recorded or whose fold isn't sent, and says `task.completed` and the like
+    only of what was really settled: what came too late is `outcome.dropped`.
     """
 
     def __init__(
@@ -68,21 +72,25 @@ class Settler:
         telemetry: Telemetry,
         clock: Clock,
     ) -> None:
-        self._on_dead = on_dead
         self._broker = broker
         self._ledger = ledger
         self._leases = leases
         self._announce = announce
+        self._on_dead = on_dead
         self._telemetry = telemetry
         self._clock = clock
-        self._batcher: Batcher[Settlement, None] = Batcher(self._settle, size=_BATCH, linger=broker.linger)
+        self._batcher: Batcher[Settlement, bool] = Batcher(self._settle, size=_BATCH, linger=broker.linger)
 
-    async def settle(self, settlement: Settlement, *, wait: bool = True) -> None:
-        """Return when the outcome was applied, as far as it could be; what couldn't comes back with its lease.
+    async def settle(self, settlement: Settlement, *, wait: bool = True) -> bool:
+        """Apply an outcome as far as it can be, and answer whether it stands: what doesn't comes back with its lease.
 
         Without `wait` it goes at once: nothing else is running that could keep it company.
         """
-        await self._batcher.add(settlement, wait=wait)
+        return await self._batcher.add(settlement, wait=wait)
+
+    def drop(self, settlement: Settlement, reason: str) -> None:
+        """Say that an outcome counts for nothing: its message is another worker's now."""
+        self._telemetry.emit("outcome.dropped", **_told(settlement), outcome=_word(settlement), reason=reason)
 
     async def drain(self) -> None:
         """Return when everything that was handed over is settled."""
@@ -92,30 +100,47 @@ class Settler:
         """Give up what isn't settled; it comes back when its lease ends."""
         self._batcher.cancel()
 
-    async def _settle(self, batch: Sequence[Settlement]) -> list[None]:
+    async def _settle(self, batch: Sequence[Settlement]) -> list[bool]:
         try:
-            recorded = await self._record(batch)
-            announced = await self._announce_folds(recorded)
+            known = await self._record(batch)
+            announced = await self._announce_folds(known)
             await self._tell_of_deaths(announced)
-            await self._apply(announced)
+            told = await self._apply(announced)
         finally:
             # What wasn't applied must not be held for ever: it comes back when its lease ends.
             await self._leases.let_go(s.delivery for s in batch)
-        return [None] * len(batch)
+        standing = told | {s.delivery.receipt_handle for s in known if s.recorded}
+        return [s.delivery.receipt_handle in standing for s in batch]
 
     async def _record(self, batch: Sequence[Settlement]) -> list[Settlement]:
         """Write the ends of tracked attempts; answers those settlements that the queue may now be told of."""
         tracked = [s for s in batch if s.tracked]
         if self._ledger is None or not tracked:
             return list(batch)
-        records = await self._until_recorded(self._ledger, [_finish(s) for s in tracked])
-        # A late worker's outcome was refused: another worker holds the message, and settles it.
-        applied = [
-            dataclasses.replace(settlement, fold_due=record.fold_due, generation=record.generation)
-            for settlement, record in zip(tracked, records, strict=True)
-            if record.applied
-        ]
-        return [s for s in batch if not s.tracked] + applied
+        records = await self._recorded(self._ledger, [_finish(s) for s in tracked])
+        known = [s for s in batch if not s.tracked]
+        for settlement, record in zip(tracked, records, strict=True):
+            if record is None:
+                continue
+            if not record.applied:
+                self.drop(settlement, "another attempt has begun, whose worker holds the message")
+                continue
+            self._tell(settlement)
+            known.append(
+                dataclasses.replace(settlement, recorded=True, fold_due=record.fold_due, generation=record.generation)
+            )
+        return known
+
+    async def _recorded(self, ledger: Ledger, finishes: Sequence[Finish]) -> list[Recorded | None]:
+        """The ledger's answers; None for what it refuses to hold, which must not take the others of its batch along."""
+        try:
+            return list(await self._until_recorded(ledger, finishes))
+        except FanfoldError as error:
+            if len(finishes) == 1:
+                names = {"task_name": finishes[0].task_name, "fan_out_id": finishes[0].fan_out_id}
+                self._telemetry.emit("settle.failed", **names, reason=str(error))
+                return [None]
+        return [record for finish in finishes for record in await self._recorded(ledger, [finish])]
 
     async def _until_recorded(self, ledger: Ledger, finishes: Sequence[Finish]) -> Sequence[Recorded]:
         wait = 0.1
@@ -134,14 +159,17 @@ class Settler:
         due = {s.task.fan_out_id: (s.task, s.generation) for s in batch if s.fold_due and s.task is not None}
         if self._announce is None or not due:
             return list(batch)
-        failed = set()
-        for fan_out_id, (task, generation) in due.items():
-            try:
-                await self._announce(task, generation)
-            except FanOutIncompleteError as error:
-                failed.add(fan_out_id)
-                self._telemetry.emit("settle.failed", reason=str(error), fan_out_id=fan_out_id)
+        sent = await asyncio.gather(*(self._fold_sent(self._announce, *of) for of in due.values()))
+        failed = {fan_out_id for fan_out_id, done in zip(due, sent, strict=True) if not done}
         return [s for s in batch if not (s.fold_due and s.task is not None and s.task.fan_out_id in failed)]
+
+    async def _fold_sent(self, announce: Announce, task: Task, generation: int) -> bool:
+        try:
+            await announce(task, generation)
+        except FanfoldError as error:  # the others' folds, and their deletes, must not suffer from this one
+            self._telemetry.emit("settle.failed", **fields_of(task), reason=str(error))
+            return False
+        return True
 
     async def _tell_of_deaths(self, batch: Sequence[Settlement]) -> None:
         """Before the burial: if we die in between, the message comes back, and it is told again."""
@@ -152,24 +180,54 @@ class Settler:
                     if failed is not None:
                         self._telemetry.emit("hook.failed", hook="on_task_dead", reason=str(failed))
 
-    async def _apply(self, batch: Sequence[Settlement]) -> None:
+    async def _apply(self, batch: Sequence[Settlement]) -> set[str]:
+        """Tell the queue; answers the receipt handles of what it did."""
         await self._leases.let_go(s.delivery for s in batch)
         done = [s for s in batch if isinstance(s.outcome, Completed)]
         retried = [s for s in batch if isinstance(s.outcome, Retry)]
         rejected = [s for s in batch if isinstance(s.outcome, Reject)]
-        errors = await asyncio.gather(
+        answers = await asyncio.gather(
             self._broker.delete([s.delivery for s in done]),
             self._broker.extend([s.delivery for s in retried], [_delay(s) for s in retried]),
             self._broker.dead_letter([_burial(s) for s in rejected]),
         )
-        for group, answers in zip((done, retried, rejected), errors, strict=True):
-            self._report(group, answers)
+        settled = zip([*done, *retried, *rejected], itertools.chain(*answers), strict=True)
+        return {s.delivery.receipt_handle for s, error in settled if self._report(s, error)}
 
-    def _report(self, group: Sequence[Settlement], errors: Sequence[EntryError | None]) -> None:
-        for settlement, error in zip(group, errors, strict=True):
-            if error is not None:
-                message_id = settlement.delivery.message_id
-                self._telemetry.emit("settle.failed", message_id=message_id, reason=f"{error.code}: {error.text}")
+    def _report(self, settlement: Settlement, error: EntryError | None) -> bool:
+        """Say what came of it, where the ledger hasn't decided that; answers whether the queue did what it was told."""
+        if error is not None and error.lease_lost and not settlement.recorded:
+            self.drop(settlement, error.text)
+            return False
+        comes_back = isinstance(settlement.outcome, Retry)
+        if not settlement.recorded and (error is None or comes_back):
+            self._tell(settlement)
+        # Without the permission to change a lease, a retry comes when it ends: the broker warns of that once.
+        if error is not None and (error.retryable or error.lease_lost or not comes_back):
+            fields = _told(settlement) | {"outcome": _word(settlement), "reason": f"{error.code}: {error.text}"}
+            self._telemetry.emit("settle.failed", **fields)
+        return error is None
+
+    def _tell(self, settlement: Settlement) -> None:
+        self._telemetry.emit(f"task.{_word(settlement)}", **_told(settlement))
+
+
+def _word(settlement: Settlement) -> str:
+    if isinstance(settlement.outcome, Completed):
+        return "completed"
+    return "retried" if isinstance(settlement.outcome, Retry) else "dead"
+
+
+def _told(settlement: Settlement) -> dict[str, Any]:
+    """What an event says of a settlement: whose it is, and what its outcome says."""
+    task, outcome = settlement.task, settlement.outcome
+    fields: dict[str, Any] = {**fields_of(task)} if task is not None else {"message_id": settlement.delivery.message_id}
+    fields["attempt"] = settlement.attempt
+    if isinstance(outcome, Retry):
+        fields["delay"] = outcome.delay
+    if not isinstance(outcome, Completed):
+        fields["error"] = str(outcome.failure)
+    return fields
 
 
 def _finish(settlement: Settlement) -> Finish:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from fanfold.model import Task
+
 logger: Final = logging.getLogger("fanfold")
 
 _LEVELS: Final[Mapping[str, int]] = {
@@ -18,14 +20,18 @@ _LEVELS: Final[Mapping[str, int]] = {
     "lease.extended": logging.DEBUG,
     "task.retried": logging.WARNING,
     "task.dead": logging.ERROR,
+    "task.overdue": logging.WARNING,
+    "outcome.dropped": logging.WARNING,
     "lease.lost": logging.WARNING,
+    "heartbeat.failed": logging.WARNING,
+    "claim.failed": logging.WARNING,
+    "reconcile.failed": logging.WARNING,
     "poll.failed": logging.WARNING,
     "settle.failed": logging.WARNING,
     "hook.failed": logging.ERROR,
     "fan_out.overdue": logging.WARNING,
     "fan_out.resent": logging.WARNING,
     "sent.unrecorded": logging.WARNING,
-    "reconcile.failed": logging.WARNING,
     "cancellations.failed": logging.WARNING,
     "permission.missing": logging.WARNING,
     "dead_letter.unavailable": logging.WARNING,
@@ -81,6 +87,11 @@ class LogSubscriber:
         if logger.isEnabledFor(level):
             shown = " ".join(f"{self._words.get(k, k)}={_plain(v)}" for k, v in event.fields.items())
             logger.log(level, "%s %s", event.name, shown, extra={"event": event.name, "fields": dict(event.fields)})
+
+
+def fields_of(task: Task) -> dict[str, str | None]:
+    """The fields by which an event says which task it is about."""
+    return {"entity_id": task.entity_id, "task_name": task.task_name, "fan_out_id": task.fan_out_id}
 
 
 def _plain(value: Any) -> str:

@@ -6,29 +6,30 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from fanfold import codec
-from fanfold.batcher import Batcher
 from fanfold.brokers.protocol import Broker
 from fanfold.cancellations import Cancellations
+from fanfold.claims import Claims
 from fanfold.clock import Clock
-from fanfold.errors import ConfigurationError, FanfoldError, MalformedMessageError
+from fanfold.errors import ConfigurationError, MalformedMessageError
 from fanfold.executor import Executor
 from fanfold.intake import Intake
+from fanfold.lane import Lane
 from fanfold.leases import Lease, Leases
-from fanfold.ledgers.protocol import Claim, Claimed, Ledger
+from fanfold.ledgers.protocol import Claimed, Ledger
 from fanfold.model import FOLD_NAME, Delivery, Failure, Task, TaskState
-from fanfold.outcome import Completed, Outcome, Reject, Retry
+from fanfold.outcome import Completed, Outcome, Reject
 from fanfold.reconciler import Reconciler, Resend
 from fanfold.service import Deadline, Service
 from fanfold.settler import Announce, Settlement, Settler
 from fanfold.slots import Slots
-from fanfold.telemetry import Telemetry
+from fanfold.telemetry import Telemetry, fields_of
 
-_CLAIMS: Final = 100
-_LONGEST_RESERVE: Final = 2.0
-"""Seconds before the deadline at which running tasks are cancelled, so that giving them back is still in time."""
+LAST_MOMENTS: Final = 2.0
+"""Seconds for giving back what was cancelled: taken from the end of the time to stop in, and at most so long beyond it,
+where the queue is slow or there was no time at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ class WorkerOptions:
             raise ConfigurationError(f"concurrency={self.concurrency}: a worker runs at least 1 task at once")
         if not 0 < self.lease <= 43_200:  # noqa: PLR2004 - 12 hours, as the text says
             raise ConfigurationError(f"lease={self.lease}: above 0 and at most 43200 seconds (12 hours)")
-        if self.grace < 0:
+        if not self.grace >= 0:  # NaN too
             raise ConfigurationError(f"grace={self.grace}: seconds to stop in, at least 0")
 
 
@@ -82,26 +83,20 @@ class Worker(Service):
         super().__init__()
         self.name = name
         self._broker = broker
-        self._ledger = ledger
         self._executor = executor
         self._telemetry = telemetry
-        self._clock = clock
         self._slots = Slots(options.concurrency)
         self._leases = Leases(broker, lease=options.lease, clock=clock, telemetry=telemetry)
+        on_dead = executor.tell_of_death if executor.tells_of_deaths else None
         self._settler = Settler(
-            broker,
-            ledger,
-            self._leases,
-            announce=announce,
-            on_dead=executor.tell_of_death if executor.tells_of_deaths else None,
-            telemetry=telemetry,
-            clock=clock,
+            broker, ledger, self._leases, announce=announce, on_dead=on_dead, telemetry=telemetry, clock=clock
         )
         self._intake = Intake(
             broker,
             self._slots,
             self._take_on,
             lease=options.lease,
+            longest_poll=options.grace - LAST_MOMENTS,
             clock=clock,
             rng=rng,
             telemetry=telemetry,
@@ -112,14 +107,14 @@ class Worker(Service):
             name=name,
             announce=announce,
             resend=resend,
-            on_dead=executor.tell_of_death if executor.tells_of_deaths else None,
+            on_dead=on_dead,
             clock=clock,
             rng=rng,
             telemetry=telemetry,
         )
         self._cancellations = Cancellations(ledger, every=options.lease / 3, clock=clock, telemetry=telemetry)
-        self._claims: Batcher[Claim, Claimed | None] = Batcher(self._claim_batch, size=_CLAIMS, linger=0)
-        self._lanes: set[asyncio.Task[None]] = set()
+        self._claims = Claims(ledger, worker=name, clock=clock, telemetry=telemetry)
+        self._lanes: dict[asyncio.Task[None], Lane] = {}
         self._running = 0
         self._draining = False
 
@@ -143,168 +138,140 @@ class Worker(Service):
     async def _stop(self, deadline: Deadline) -> None:
         self._telemetry.emit("worker.stopping", worker=self.name, running=self._running, seconds=deadline.remaining)
         self._draining = True
-        reserve = min(_LONGEST_RESERVE, deadline.remaining / 4)
-        await self._intake.stop(deadline)
-        await self._reconciler.stop(deadline)
-        if not await deadline.wait(self._lanes, reserve=reserve):
-            for lane in self._lanes:
-                lane.cancel()
-            await asyncio.wait(self._lanes, timeout=_LONGEST_RESERVE)  # giving back is quick, and worth it even now
+        for lane in self._lanes.values():
+            lane.close()
+        runs_until = deadline.earlier(min(LAST_MOMENTS, deadline.remaining / 4))
+        await self._intake.stop(runs_until)
+        await self._reconciler.stop(runs_until)
+        await runs_until.wait(self._lanes)
+        await self._end(Deadline(max(deadline.remaining, LAST_MOMENTS)))
+        self._telemetry.emit("worker.stopped", worker=self.name)
+
+    async def _end(self, deadline: Deadline) -> None:
+        for lane in self._lanes.values():
+            lane.interrupt()
         settled = asyncio.ensure_future(self._settler.drain())
-        await asyncio.wait([settled], timeout=max(deadline.remaining, _LONGEST_RESERVE))
-        if not settled.done():
-            self._settler.cancel()
+        if not await deadline.earlier(deadline.remaining / 2).wait([settled]):
+            self._settler.cancel()  # the ledger is away: the rest of the time is for what waits behind it
+        await deadline.wait(self._lanes)
         await self._cancellations.stop(deadline)
         await self._leases.stop()
         self._executor.close()
-        self._telemetry.emit("worker.stopped", worker=self.name)
 
     def _take_on(self, deliveries: Sequence[Delivery]) -> None:
-        lanes: dict[str, list[Delivery]] = {}
+        groups: dict[str, list[Delivery]] = {}
         for delivery in deliveries:
-            lanes.setdefault(delivery.group_id, []).append(delivery)
-        for lane in lanes.values():
-            task = asyncio.create_task(self._run_lane(lane))
-            self._lanes.add(task)
+            groups.setdefault(delivery.group_id, []).append(delivery)
+        for group in groups.values():
+            lane = Lane(group, self._leases, decide=self._decide, settle=self._settle, give_back=self._give_back)
+            if self._draining:
+                lane.close()
+            task = asyncio.create_task(lane.work())
+            self._lanes[task] = lane
             task.add_done_callback(self._lane_ended)
 
-    def _lane_ended(self, lane: asyncio.Task[None]) -> None:
-        self._lanes.discard(lane)
-        if not lane.cancelled() and (error := lane.exception()) is not None:
-            self._telemetry.emit("settle.failed", worker=self.name, reason=repr(error))
+    def _lane_ended(self, task: asyncio.Task[None]) -> None:
+        del self._lanes[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._telemetry.emit("lane.failed", worker=self.name, reason=repr(error))
 
-    async def _run_lane(self, lane: Sequence[Delivery]) -> None:
-        leases = [self._hold(delivery) for delivery in lane]
-        unrun = list(leases)
-        try:
-            while unrun and not self._draining:
-                if not await self._run(unrun.pop(0)):
-                    break
-        finally:
-            await self._give_back([lease.delivery for lease in unrun if not lease.lost])
-            self._slots.give_back(len(unrun))
-
-    def _hold(self, delivery: Delivery) -> Lease:
-        loop, lane = asyncio.get_running_loop(), asyncio.current_task()
-        # One message of a group lost means the group is somebody else's now: the lane ends as a whole.
-        return self._leases.hold(delivery, lambda: loop.call_soon_threadsafe(lane.cancel) if lane else None)
-
-    async def _give_back(self, deliveries: Sequence[Delivery]) -> None:
+    async def _give_back(self, unrun: Sequence[Lease], interrupted: Sequence[Lease]) -> None:
+        self._slots.give_back(len(unrun))
+        deliveries = [lease.delivery for lease in (*interrupted, *unrun) if not lease.lost]
         if deliveries:
             await self._leases.let_go(deliveries)
             await self._broker.extend(deliveries, [0.0] * len(deliveries))
 
-    async def _run(self, lease: Lease) -> bool:
-        """Run one message to its settlement; answers whether the next of its lane may start."""
-        leftovers: list[asyncio.Future[object]] = []
+    async def _settle(self, lease: Lease, settlement: Settlement) -> bool:
+        if lease.lost:
+            self._settler.drop(settlement, "the lease was lost")
+            return False
+        return await self._settler.settle(settlement, wait=self._running > 0)
+
+    async def _decide(self, lease: Lease) -> Settlement:
+        overdue: list[asyncio.Future[Any]] = []
         self._running += 1
         try:
-            settlement = await self._decide(lease.delivery, leftovers)
-        except asyncio.CancelledError:
-            if not lease.lost:
-                await self._give_back([lease.delivery])
+            return await self._attempt(lease.delivery, overdue)
+        except Exception:
+            # Not given back at once: what fails here would fail again, as often as the queue lets it.
+            await self._leases.let_go([lease.delivery])
             raise
         finally:
             self._running -= 1
-            self._free_slot(leftovers)
-        if lease.lost:
-            return False
-        await asyncio.shield(self._settler.settle(settlement, wait=self._running > 0))
-        return not isinstance(settlement.outcome, Retry)
+            self._free_slot(overdue)
 
-    def _free_slot(self, leftovers: Sequence[asyncio.Future[object]]) -> None:
-        # A thread can't be ended: while one outlives its timeout, its slot is taken.
-        if not leftovers:
+    def _free_slot(self, overdue: Sequence[asyncio.Future[Any]]) -> None:
+        # What outlives its timeout can't be ended: until it ends by itself, its slot is taken.
+        if not overdue:
             self._slots.give_back()
-        for leftover in leftovers:
-            self._telemetry.emit("task.overdue", worker=self.name)
-            leftover.add_done_callback(lambda _: self._slots.give_back())
+        for run in overdue:
+            run.add_done_callback(lambda _: self._slots.give_back())
 
-    async def _decide(self, delivery: Delivery, leftovers: list[asyncio.Future[object]]) -> Settlement:
+    async def _attempt(self, delivery: Delivery, overdue: list[asyncio.Future[Any]]) -> Settlement:
         try:
             task = codec.decode(delivery.body)
         except MalformedMessageError as error:
-            failure = Failure(type="MalformedMessage", message=str(error))
-            outcome = self._told(None, delivery.receive_count, Reject(failure), delivery)
-            return Settlement(
-                delivery=delivery, task=None, attempt=delivery.receive_count, outcome=outcome, tracked=False
-            )
-        claimed = await self._claim(task)
+            return _unreadable(delivery, error)
+        claimed = await self._claims.claim(task)
         if claimed is not None and claimed.state is not TaskState.RUNNING:
-            return self._settled_before(delivery, task, claimed)
+            self._telemetry.emit("task.skipped", **fields_of(task), state=claimed.state.value)
+            return _settled_before(delivery, task, claimed)
         attempt = claimed.attempt if claimed is not None else delivery.receive_count
-        outcome = await self._outcome(task, attempt, claimed, leftovers)
         return Settlement(
             delivery=delivery,
             task=task,
             attempt=attempt,
-            outcome=self._told(task, attempt, outcome, delivery),
+            outcome=self._spent(task, claimed) or await self._run(task, attempt, claimed, overdue),
             tracked=claimed is not None,
         )
 
-    async def _outcome(
-        self, task: Task, attempt: int, claimed: Claimed | None, leftovers: list[asyncio.Future[object]]
-    ) -> Outcome:
+    def _spent(self, task: Task, claimed: Claimed | None) -> Outcome | None:
+        """The rejection of a task whose workers died of it.
+
+        Only the ledger knows that: without one, a high receive count may come from lanes that were given back unrun,
+        and the queue's own redrive policy is what ends a loop of crashes.
+        """
         most = self._executor.max_attempts(task.task_name)
-        if attempt > most:
-            last = claimed.failure if claimed is not None else None
-            lost = Failure(type="AttemptsSpent", message=f"{most} attempts were started and none ended: workers died")
-            return Reject(last or lost)
-        self._telemetry.emit("task.started", **_fields(task), attempt=attempt, worker=self.name)
-        until = claimed.deadline_at if claimed is not None else None
-        if claimed is None or task.task_name == FOLD_NAME:
-            return await self._executor.run(task, attempt, leftovers.append)
-        with self._cancellations.watching(_claim_of(task, self.name)):
-            return await self._executor.run(task, attempt, leftovers.append, until=until)
-
-    def _settled_before(self, delivery: Delivery, task: Task, claimed: Claimed) -> Settlement:
-        self._telemetry.emit("task.skipped", **_fields(task), state=claimed.state.value)
-        dead = claimed.state is TaskState.DEAD
-        failure = claimed.failure or Failure(type="Dead", message="")
-        return Settlement(
-            delivery=delivery,
-            task=task,
-            attempt=claimed.attempt,
-            # Dead: a crash may have come between the ledger's word and the dead letter queue's copy.
-            outcome=Reject(failure) if dead else Completed(None, "null"),
-            tracked=False,
-            fold_due=claimed.fold_due,
-            generation=claimed.generation,
-        )
-
-    async def _claim(self, task: Task) -> Claimed | None:
-        if self._ledger is None or task.fan_out_id is None:
+        if claimed is None or claimed.attempt <= most:
             return None
-        claim = _claim_of(task, self.name)
-        wait = 0.1
-        while True:
-            try:
-                return await self._claims.add(claim)
-            except FanfoldError as error:
-                self._telemetry.emit("claim.failed", **_fields(task), reason=str(error), retry_in=wait)
-                await self._clock.sleep(wait)
-                wait = min(wait * 2, 10.0)
+        died = Failure(type="AttemptsSpent", message=f"{most} attempts were started and none ended: workers died")
+        return Reject(claimed.failure or died)
 
-    async def _claim_batch(self, claims: Sequence[Claim]) -> Sequence[Claimed | None]:
-        if self._ledger is None:
-            return [None] * len(claims)
-        return await self._ledger.claim(claims)
+    async def _run(
+        self, task: Task, attempt: int, claimed: Claimed | None, overdue: list[asyncio.Future[Any]]
+    ) -> Outcome:
+        def note(run: asyncio.Future[Any]) -> None:
+            overdue.append(run)
+            self._telemetry.emit("task.overdue", **fields_of(task), attempt=attempt, worker=self.name)
 
-    def _told(self, task: Task | None, attempt: int, outcome: Outcome, delivery: Delivery) -> Outcome:
-        fields = _fields(task) if task is not None else {"message_id": delivery.message_id}
-        if isinstance(outcome, Completed):
-            self._telemetry.emit("task.completed", **fields, attempt=attempt)
-        elif isinstance(outcome, Retry):
-            delay, error = outcome.delay, str(outcome.failure)
-            self._telemetry.emit("task.retried", **fields, attempt=attempt, delay=delay, error=error)
-        else:
-            self._telemetry.emit("task.dead", **fields, attempt=attempt, error=str(outcome.failure))
-        return outcome
+        self._telemetry.emit("task.started", **fields_of(task), attempt=attempt, worker=self.name)
+        if claimed is None or task.task_name == FOLD_NAME:
+            return await self._executor.run(task, attempt, note)
+        with self._cancellations.watching(self._claims.of(task)):
+            return await self._executor.run(task, attempt, note, until=claimed.deadline_at)
 
 
-def _claim_of(task: Task, worker: str) -> Claim:
-    return Claim(fan_out_id=str(task.fan_out_id), task_name=task.task_name, generation=task.generation, worker=worker)
+def _unreadable(delivery: Delivery, error: MalformedMessageError) -> Settlement:
+    return Settlement(
+        delivery=delivery,
+        task=None,
+        attempt=delivery.receive_count,
+        outcome=Reject(Failure(type="MalformedMessage", message=str(error))),
+        tracked=False,
+    )
 
 
-def _fields(task: Task) -> dict[str, str | None]:
-    return {"entity_id": task.entity_id, "task_name": task.task_name, "fan_out_id": task.fan_out_id}
+def _settled_before(delivery: Delivery, task: Task, claimed: Claimed) -> Settlement:
+    dead = claimed.state is TaskState.DEAD
+    return Settlement(
+        delivery=delivery,
+        task=task,
+        attempt=claimed.attempt,
+        # Dead: a crash may have come between the ledger's word and the dead letter queue's copy.
+        outcome=Reject(claimed.failure or Failure(type="Dead", message="")) if dead else Completed(None, "null"),
+        tracked=False,
+        recorded=True,
+        fold_due=claimed.fold_due,
+        generation=claimed.generation,
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 from fanfold.testing import FakeClock
 
@@ -17,15 +16,17 @@ class HeartClock(FakeClock):
         self._asleep = asyncio.Semaphore(0)
 
     async def sleep(self, seconds):
-        if threading.current_thread().name == "fanfold-heartbeat":
-            asyncio.get_running_loop().call_soon(self._falls_asleep)  # when it has begun to
+        if asyncio.current_task().get_name() == "fanfold-beat":
+            self._watcher = asyncio.create_task(self._falls_asleep())
         await super().sleep(seconds)
 
     async def heart_sleeps(self):
-        """Return when the heart has done its beat and waits for the next."""
+        """Return when the heart waits for its next beat, and has its answers to what it asked in the last one."""
         await self._asleep.acquire()
 
-    def _falls_asleep(self):
+    async def _falls_asleep(self):
+        if asked := {task for task in asyncio.all_tasks() if task.get_name() == "fanfold-extend"}:
+            await asyncio.wait(asked)
         self._loop.call_soon_threadsafe(self._asleep.release)
 
 
