@@ -35,8 +35,8 @@ class Settlement:
 
     `task` is None for a body that can't be read. `tracked`: the ledger counted this attempt and waits for its end.
     `recorded`: the ledger knows how the task ended, and only the queue is still to be told. Where it is neither, the
-    ledger doesn't know the task, and the queue's answer alone decides. `fold_due`, and `generation` of that fold, are what
-    the ledger said last.
+    ledger doesn't know the task, and the queue's answer alone decides. `fold_due`, and `generation` of that fold, are
+    what the ledger said last.
     """
 
     delivery: Delivery
