@@ -33,7 +33,7 @@ def enqueue_lines(*lines, **options):
 def fan_outs():
     """All fan-outs, oldest first, with their tasks."""
     with Fanfold(URL) as app:
-        return [app.fan_out(summary.fan_out_id) for summary in reversed(app.fan_outs())]
+        return [app.fan_out(summary.fan_out_id).get() for summary in reversed(app.fan_outs())]
 
 
 def waiting():

@@ -183,7 +183,7 @@ def test_a_worker_works_until_a_signal_and_exits_with_0(write, number):
         stdout, log = process.communicate(timeout=60)
         assert (process.returncode, stdout) == (0, "")
         assert "worker.stopped" in log
-        assert app.fan_out(fan_out_id).results == {"title": "DOC-1"}
+        assert app.fan_out(fan_out_id).get().results == {"title": "DOC-1"}
         assert app.status().messages_in_flight == 0
 
 

@@ -207,8 +207,8 @@ class Leases:
             if self._held.pop(held.delivery.receipt_handle, None) is None:
                 return  # settled in the meantime: its handle ends with it
         held.lost = True
-        self._telemetry.emit("lease.lost", message_id=held.delivery.message_id, reason=reason)
         try:
             held.on_lost()
         except Exception as error:  # noqa: BLE001 - the others must be told, and the heart must go on
             self._telemetry.emit("heartbeat.failed", messages=1, reason=repr(error))
+        self._telemetry.emit("lease.lost", message_id=held.delivery.message_id, reason=reason)
