@@ -44,7 +44,7 @@ async def _serve(app: Fanfold) -> None:
     try:
         async with app:
             worker = await app.worker()
-            signals = _Signals()
+            signals = Signals()
             await worker.start()
             await signals.first.wait()
             deadline = Deadline(app.settings.grace)
@@ -63,7 +63,7 @@ def _threads_go_on() -> bool:
     return any(thread.is_alive() for thread in threads)
 
 
-class _Signals:
+class Signals:
     """The first signal asks for an orderly stop, the second for one at once."""
 
     def __init__(self) -> None:
