@@ -5,6 +5,7 @@ Nothing of what is fetched is ever copied into the repository, and test files st
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -40,13 +41,22 @@ class Environment:
         """Its Python."""
         return str(self.folder / "bin" / "python")
 
+    @property
+    def _pins(self) -> str:
+        return (REQUIREMENTS / f"{self.name}.txt").read_text(encoding="utf-8")
+
+    def pinned(self, package: str) -> str:
+        """The version of a package in it."""
+        pins = dict(line.partition(" ")[0].split("==") for line in self._pins.splitlines() if "==" in line)
+        return re.sub(r"[^\w.].*", "", pins[package])
+
     def make(self) -> str:
         """Make it if it isn't there as pinned; answers its Python.
 
         Raises:
             UnavailableError: no Python that is new enough, or the packages can't be had.
         """
-        pins = (REQUIREMENTS / f"{self.name}.txt").read_text(encoding="utf-8")
+        pins = self._pins
         stamp = self.folder / "pins.txt"
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != pins:
             python = newest_python(self.python)

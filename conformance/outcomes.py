@@ -24,7 +24,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFailure:
-    """Cases of a suite that fail for one reason that is known. An id without brackets means all parameters of that case."""
+    """Cases of a suite that fail for a reason that is known. An id without brackets: all parameters of that case."""
 
     suite: str
     category: str

@@ -18,6 +18,7 @@ from typing import IO, Final
 from urllib.error import HTTPError, URLError
 
 from conformance.environments import CACHE, Environment, UnavailableError, npm_install
+from fanfold import __version__
 
 ACCOUNT: Final = "000000000000"
 REGION: Final = "us-east-1"
@@ -28,10 +29,11 @@ _FAUXQS: Final = "2.4.1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A server that answers. `pid` is None for one that we didn't start."""
+    """A server that answers. One that we didn't start has no `pid`, and no `version` that we know."""
 
     name: str
     url: str
+    version: str = ""
     pid: int | None = None
 
 
@@ -47,23 +49,25 @@ def fanfold(*options: str, file: Path | None = None) -> Iterator[Endpoint]:
             line = process.stdout.readline() if process.stdout is not None else b""
             if not line:
                 raise UnavailableError("`fanfold serve` ended before it said where it listens; its error is above")
-            yield Endpoint(name="fanfold", url=str(json.loads(line)["url"]), pid=process.pid)
+            yield Endpoint(name="fanfold", url=json.loads(line)["url"], version=__version__, pid=process.pid)
 
 
 @contextmanager
 def moto() -> Iterator[Endpoint]:
     """Moto's server, in memory."""
-    python = Environment(name="moto").make()
+    environment = Environment(name="moto")
+    python = environment.make()
     port = free_port()
     command = [python, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _server("moto", command, port, {"MOTO_ACCOUNT_ID": ACCOUNT}) as endpoint:
+    with _server("moto", environment.pinned("moto"), command, port, {"MOTO_ACCOUNT_ID": ACCOUNT}) as endpoint:
         yield endpoint
 
 
 @contextmanager
 def localstack() -> Iterator[Endpoint]:
     """LocalStack's SQS without Docker ("host mode"), in memory, with AWS's waits after a purge and a deletion."""
-    python = Environment(name="localstack", python=(3, 13)).make()
+    environment = Environment(name="localstack", python=(3, 13))
+    python = environment.make()
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         settings = {
@@ -80,14 +84,17 @@ def localstack() -> Iterator[Endpoint]:
             "SKIP_SSL_CERT_DOWNLOAD": "1",
             "FILESYSTEM_ROOT": folder,
         }
-        with _server("localstack", [python, "-m", "localstack.runtime.main"], port, settings) as endpoint:
+        version = environment.pinned("localstack-core")
+        command = [python, "-m", "localstack.runtime.main"]
+        with _server("localstack", version, command, port, settings) as endpoint:
             yield endpoint
 
 
 @contextmanager
 def ministack() -> Iterator[Endpoint]:
     """Ministack, in memory."""
-    python = Environment(name="ministack").make()
+    environment = Environment(name="ministack")
+    python = environment.make()
     port = free_port()
     settings = {
         "SERVICES": "sqs",
@@ -96,7 +103,8 @@ def ministack() -> Iterator[Endpoint]:
         "MINISTACK_HOST": "127.0.0.1",
         "LOG_LEVEL": "WARNING",
     }
-    with _server("ministack", [python, "-m", "ministack"], port, settings) as endpoint:
+    version = environment.pinned("ministack")
+    with _server("ministack", version, [python, "-m", "ministack"], port, settings) as endpoint:
         yield endpoint
 
 
@@ -108,7 +116,7 @@ def fauxqs() -> Iterator[Endpoint]:
     app = (folder / "dist" / "app.js").as_uri()
     # Its own command line writes a line for every request; measured beside others, it would be paying for that.
     start = f"import {{ startFauxqs }} from {app!r}; await startFauxqs({{ port: {port}, logger: false }});"
-    with _server("fauxqs", ["node", "--input-type=module", "-e", start], port, {}) as endpoint:
+    with _server("fauxqs", _FAUXQS, ["node", "--input-type=module", "-e", start], port, {}) as endpoint:
         yield endpoint
 
 
@@ -129,12 +137,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def _server(name: str, command: Sequence[str], port: int, settings: Mapping[str, str]) -> Iterator[Endpoint]:
+def _server(
+    name: str, version: str, command: Sequence[str], port: int, settings: Mapping[str, str]
+) -> Iterator[Endpoint]:
     CACHE.mkdir(exist_ok=True)
     with (CACHE / f"server-{name}.log").open("w") as log, _process(command, stdout=log, settings=settings) as process:
         url = f"http://127.0.0.1:{port}"
         _until_answering(name, url, process)
-        yield Endpoint(name=name, url=url, pid=process.pid)
+        yield Endpoint(name=name, url=url, version=version, pid=process.pid)
 
 
 @contextmanager

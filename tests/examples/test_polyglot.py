@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
 from conformance.environments import Environment, UnavailableError
 from conformance.peers import fanfold
 
@@ -106,6 +105,8 @@ def test_the_same_event_again_is_not_worked_on_twice(folder, environ):
         for document in ("menu-1", "menu-1", "menu-2"):
             produce(document, "one two", folder=folder, environ=environ)
         assert sorted(record_of(worker)["document"] for _ in range(2)) == ["menu-1", "menu-2"]
+        worker.terminate()
+        assert worker.stdout.read() == ""
 
 
 def test_a_fan_out_waits_for_a_node_worker_that_starts_later(folder, environ):
