@@ -134,20 +134,23 @@ class Source:
         return wanted
 
 
-def npm_install(package: str, version: str) -> Path:
-    """Install a package from npm into a folder of its own; answers the package's folder.
+def npm_install(name: str, packages: Sequence[str]) -> Path:
+    """Install pinned packages from npm into a folder of their own; answers its `node_modules`.
 
     Raises:
-        UnavailableError: no Node.js here, or the package can't be had.
+        UnavailableError: no Node.js here, or a package can't be had.
     """
     if shutil.which("npm") is None:
         raise UnavailableError("needs Node.js with npm, which isn't installed here")
-    prefix = CACHE / f"npm-{package}-{version}"
-    folder = prefix / "node_modules" / package
-    if not folder.exists():
-        print(f"installing {package} {version} ...", flush=True)
-        _run(["npm", "install", "--silent", "--no-fund", "--prefix", str(prefix), f"{package}@{version}"], package)
-    return folder
+    prefix = CACHE / f"npm-{name}"
+    stamp = prefix / "packages.txt"
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != " ".join(packages):
+        print(f"installing {', '.join(packages)} ...", flush=True)
+        shutil.rmtree(prefix, ignore_errors=True)
+        prefix.mkdir(parents=True)
+        _run(["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(prefix), *packages], name)
+        stamp.write_text(" ".join(packages), encoding="utf-8")
+    return prefix / "node_modules"
 
 
 def _run(command: Sequence[str], what: str) -> None:

@@ -25,6 +25,8 @@ REGION: Final = "us-east-1"
 _START: Final = 90.0
 """Seconds that a server may take to answer for the first time."""
 _FAUXQS: Final = "2.4.1"
+_NODE: Final = "22.23.3"
+"""Fauxqs needs a newer Node.js than many machines have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +113,13 @@ def ministack() -> Iterator[Endpoint]:
 @contextmanager
 def fauxqs() -> Iterator[Endpoint]:
     """Fauxqs, of npm, in memory."""
-    folder = npm_install("fauxqs", _FAUXQS)
+    packages = npm_install("fauxqs", [f"fauxqs@{_FAUXQS}", f"node@{_NODE}"])
+    node = str(packages / ".bin" / "node")
     port = free_port()
-    app = (folder / "dist" / "app.js").as_uri()
+    app = (packages / "fauxqs" / "dist" / "app.js").as_uri()
     # Its own command line writes a line for every request; measured beside others, it would be paying for that.
     start = f"import {{ startFauxqs }} from {app!r}; await startFauxqs({{ port: {port}, logger: false }});"
-    with _server("fauxqs", _FAUXQS, ["node", "--input-type=module", "-e", start], port, {}) as endpoint:
+    with _server("fauxqs", _FAUXQS, [node, "--input-type=module", "-e", start], port, {}) as endpoint:
         yield endpoint
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from conformance.environments import Environment, UnavailableError
 from conformance.peers import fanfold
 
