@@ -89,7 +89,7 @@ def scope(method="POST", path="/", query="", headers=()):
 
 
 def application(engine=None, guard=None, **options):
-    async def health():
+    async def health(_polls):
         return Response(200, b"{}")
 
     return Application(engine or FakeEngine(), guard or Unsigned(), health=health, **options)

@@ -69,3 +69,13 @@ def request(action, payload=None, *, headers=""):
     body = json.dumps(payload or {}).encode()
     head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Amz-Target: AmazonSQS.{action}\r\n{headers}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def until_refused(port):
+    """Return when the server takes no more connections. Where it still does, it closes or answers them."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            return
+        writer.close()

@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from endpoint_asgi import FakeEngine, application
-from endpoint_http import connected, request, serving
+from endpoint_http import connected, request, serving, until_refused
 from fanfold.endpoint import address, connections, server
 from fanfold.errors import ConfigurationError
 from fanfold.service import Deadline
@@ -277,13 +277,3 @@ def test_an_address_is_a_host_and_a_port(text, host, port, loopback):
 def test_another_address_is_refused(text):
     with pytest.raises(ConfigurationError, match="write HOST:PORT"):
         address.parse(text)
-
-
-async def until_refused(port):
-    """Return when the server takes no more connections. Where it still does, it closes or answers them."""
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionRefusedError:
-            return
-        writer.close()

@@ -77,17 +77,18 @@ class Application:
         engine: Engine,
         guard: Guard,
         *,
-        health: Callable[[], Awaitable[Response]],
+        health: Callable[[int], Awaitable[Response]],
         report: Callable[[Visit], None] = lambda _visit: None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
-        """`report` is told of each request after its answer; `health` answers `GET /health`."""
+        """`report` hears of each request after its answer; `health` answers `GET /health`, given the waiting polls."""
         self._engine = engine
         self._guard = guard
         self._health = health
         self._report = report
         self._new_id = new_id
         self._room = Room()
+        self._polls = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -108,7 +109,7 @@ class Application:
         try:
             head = head_of(scope)
             if head.path == "/health" and head.method in ("GET", "HEAD"):
-                return await self._health()
+                return await self._health(self._polls)
             return await self._serve(wire, head, receive, visit)
         except SqsError as error:
             visit.error = error.shape
@@ -139,7 +140,13 @@ class Application:
     ) -> Mapping[str, Any]:
         context = CallContext(request.base_url, request.headers.get("x-amzn-trace-id"))
         call = self._engine.call(action, payload, context)
-        return await (_unless_gone(call, receive) if action == "ReceiveMessage" else call)
+        if action != "ReceiveMessage":
+            return await call
+        self._polls += 1
+        try:
+            return await _unless_gone(call, receive)
+        finally:
+            self._polls -= 1
 
 
 def _parsed(wire: Wire, request: Request) -> tuple[str, dict[str, Any]]:

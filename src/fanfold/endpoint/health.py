@@ -38,13 +38,14 @@ class Health:
         self._asked = -_FRESH
         self._answer: asyncio.Task[tuple[int, dict[str, Any]]] | None = None
 
-    async def __call__(self) -> Response:
-        """The answer; one look at the file serves all who ask within a second."""
+    async def __call__(self, polls: int) -> Response:
+        """The answer, with so many waiting polls; one look at the file serves all who ask within a second."""
         now = asyncio.get_running_loop().time()
         if self._answer is None or (self._answer.done() and now - self._asked > _FRESH):
             self._asked, self._answer = now, asyncio.create_task(self._look())
         status, found = await asyncio.shield(self._answer)
-        whole = {"version": __version__, "seconds": round(self._clock.now() - self._started, 3), **found}
+        seconds = round(self._clock.now() - self._started, 3)
+        whole = {"version": __version__, "seconds": seconds, "polls": polls, **found}
         return Response(status, json.dumps(whole).encode(), {"content-type": "application/json"})
 
     async def _look(self) -> tuple[int, dict[str, Any]]:
