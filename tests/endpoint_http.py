@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from endpoint_asgi import Answer
 from fanfold.endpoint import address
 from fanfold.endpoint.server import HttpServer
+from fanfold.service import Deadline
 
 
 @asynccontextmanager
@@ -21,7 +22,7 @@ async def serving(app, *, end_polls=lambda: None, **options):
     try:
         yield server
     finally:
-        await server.stop()
+        await server.stop(Deadline(1))
 
 
 class Connection:
@@ -76,6 +77,6 @@ async def until_refused(port):
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionRefusedError:
+        except ConnectionError:  # refused, or reset in the moment in which it closed
             return
         writer.close()

@@ -55,8 +55,7 @@ async def test_a_stop_answers_the_waiting_polls_and_takes_no_more_connections(po
             answer = await client.answer()
             assert (answer.status, answer.json, answer.headers["connection"]) == (200, {}, "close")
             await stopped
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", served.port)
+        await until_refused(served.port)
 
 
 async def test_a_stop_lets_a_request_that_is_under_way_finish(polls):
