@@ -35,6 +35,10 @@ class FakeEngine:
         self.results = results
         self.calls = []
         self.contexts = []
+        self.given_back = []
+
+    async def give_back(self, queue_url, receipt_handles):
+        self.given_back.append((queue_url, receipt_handles))
 
     async def call(self, action, request, context):
         self.calls.append((action, request))

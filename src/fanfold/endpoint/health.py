@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from fanfold import __version__
 from fanfold.clock import Clock
-from fanfold.endpoint.application import Engine
 from fanfold.endpoint.exchange import Response
+from fanfold.endpoint.polls import Receiver
 from fanfold.engine.errors import SqsError
 from fanfold.engine.service import CallContext
 from fanfold.errors import FanfoldError
@@ -31,7 +31,7 @@ _COUNTS: Final = {
 class Health:
     """Answers with the server's state as JSON; 503 where the file can't be read. Tells no names: anybody may ask."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Receiver, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
         self._started = clock.now()
