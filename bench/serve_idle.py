@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,22 +37,29 @@ async def poll(port: int, queue: str, begun: asyncio.Semaphore) -> None:
         await reader.readexactly(int(length.split(b":")[1]))
 
 
-async def measure(server: psutil.Process, port: int, queue: str, polls: int, seconds: float) -> tuple[float, float]:
-    """Per cent of a core, and megabytes, with so many polls, over so many seconds from when all of them wait."""
+def idle(cpu: Callable[[], float], port: int, queue: str, polls: int, seconds: float) -> float:
+    """Per cent of a core, with so many polls, over so many seconds from when all of them wait."""
+    return asyncio.run(_idle(cpu, port, queue, polls, seconds))
+
+
+async def _idle(cpu: Callable[[], float], port: int, queue: str, polls: int, seconds: float) -> float:
     begun = asyncio.Semaphore(0)
-    # Spread over the length of a poll, as independent consumers are.
     tasks = []
     for _ in range(polls):
         tasks.append(asyncio.create_task(poll(port, queue, begun)))
         await begun.acquire()
-        await asyncio.sleep(WAIT / polls)
-    before = server.cpu_times()
+        await asyncio.sleep(WAIT / polls)  # spread over the length of a poll, as independent consumers are
+    before = cpu()
     await asyncio.sleep(seconds)
-    after = server.cpu_times()
+    used = cpu() - before
     for task in tasks:
         task.cancel()
-    used = after.user + after.system - before.user - before.system
-    return 100 * used / seconds, server.memory_info().rss / 1e6
+    return 100 * used / seconds
+
+
+def _cpu(server: psutil.Process) -> float:
+    times = server.cpu_times()
+    return float(times.user + times.system)
 
 
 def main() -> None:
@@ -69,9 +77,8 @@ def main() -> None:
             said = json.loads(process.stdout.readline() if process.stdout else "")
             server = psutil.Process(process.pid)
             empty = server.memory_info().rss / 1e6
-            cpu, memory = asyncio.run(
-                measure(server, said["port"], said["queues"][0], options.polls, options.seconds)
-            )
+            cpu = idle(lambda: _cpu(server), said["port"], said["queues"][0], options.polls, options.seconds)
+            memory = server.memory_info().rss / 1e6
             process.terminate()
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, {platform.machine()}")
     print(f"{options.polls:,} idle polls: {cpu:.1f} % of a core, {memory:.0f} MB (with none: {empty:.0f} MB)")
