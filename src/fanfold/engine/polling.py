@@ -25,7 +25,7 @@ class Look(Generic[T]):
 class Source(Generic[T]):
     """A queue to poll: a receive, and the cheaper question when a receive can find something."""
 
-    queue: int
+    queue: str
     receive: Callable[[], Awaitable[Look[T]]]
     ready_at: Callable[[], Awaitable[float | None]]
 
@@ -72,7 +72,7 @@ class LongPolls:
         return Look(found=[], ready_at=ready_at)
 
     async def _pause(
-        self, queue: int, bell: Bell, rings: int, ready_at: float | None, over: asyncio.Future[None]
+        self, queue: str, bell: Bell, rings: int, ready_at: float | None, over: asyncio.Future[None]
     ) -> None:
         """Wait for a ring, the end of the wait, or the next lease's end."""
         minds = self._doorbell.found_nothing(queue, bell, rings, ready_at)
