@@ -46,12 +46,12 @@ def md5_of_attributes(attributes: Mapping[str, Attribute]) -> str:
 
 
 def size(body: str, attributes: Mapping[str, Attribute]) -> int:
-    """Bytes of a message as SQS counts them: body, and names, types and values of the attributes."""
+    """Bytes of a message as SQS counts them: body, and names, types and values of the attributes; checked or not."""
     of_attributes = sum(
-        len(name.encode()) + len(attribute["DataType"].encode()) + len(_value(attribute))
+        _length(name) + sum(_length(attribute.get(part)) for part in ("DataType", "StringValue", "BinaryValue"))
         for name, attribute in attributes.items()
     )
-    return len(body.encode()) + of_attributes
+    return _length(body) + of_attributes
 
 
 def encode(attributes: Mapping[str, Attribute]) -> str:
@@ -180,6 +180,10 @@ def _is_number(value: str) -> bool:
 
 def _bad_character(character: str) -> str:
     return f"Invalid binary character '#x{ord(character):X}' was found"
+
+
+def _length(part: str | bytes | None) -> int:
+    return len(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part or b"")
 
 
 def _is_binary(kind: str) -> bool:

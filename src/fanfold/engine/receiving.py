@@ -76,10 +76,12 @@ def receive(connection: sqlite3.Connection, queue: Queue, request: Receive, new_
 
 def next_ready(connection: sqlite3.Connection, queue: Queue, now: int) -> int | None:
     """When a message can next be received, not after `now` if one can be already; None where there is none."""
-    if connection.execute(_SQL["next_ready"], (queue.stock, _AVAILABLE)).fetchone() is not None:
+    if not room_in_flight(connection, queue, now):
+        return _earliest(connection, queue, _LEASED)
+    if _earliest(connection, queue, _AVAILABLE) is not None:
         return now
-    held = (connection.execute(_SQL["next_ready"], (queue.stock, state)).fetchone() for state in (_LEASED, _DELAYED))
-    return min((row[0] for row in held if row is not None), default=None)
+    held = (_earliest(connection, queue, state) for state in (_LEASED, _DELAYED))
+    return min((at for at in held if at is not None), default=None)
 
 
 def room_in_flight(connection: sqlite3.Connection, queue: Queue, now: int) -> int:
@@ -94,6 +96,11 @@ def count_held(connection: sqlite3.Connection, queue: Queue, state: int, now: in
     """How many messages are held in a state beyond now."""
     rows = (connection.execute(_SQL["count_held"], (queue.stock, head, state, now)).fetchone() for head in (0, 1))
     return sum(row[0] for row in rows)
+
+
+def _earliest(connection: sqlite3.Connection, queue: Queue, state: int) -> int | None:
+    row = connection.execute(_SQL["next_ready"], (queue.stock, state)).fetchone()
+    return row[0] if row else None
 
 
 def received(queue: Queue, row: Sequence[Any], receipt: str, now: int, receive_count: int) -> Received:

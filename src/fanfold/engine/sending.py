@@ -21,8 +21,8 @@ _AVAILABLE, _DELAYED = 0, 2
 class NewMessage:
     """A message to add, with the MessageId it gets if it isn't a duplicate.
 
-    `attributes` are as `messages.encode` writes them. `delay` None is the queue's. A deduplication id of None is the
-    SHA-256 of the body. In a standard queue the group id is kept and means nothing.
+    `attributes` are as `messages.encode` writes them. `delay` None is the queue's, as it always is in a FIFO queue. A
+    deduplication id of None is the SHA-256 of the body. In a standard queue the group id is kept and means nothing.
     """
 
     body: str
@@ -67,7 +67,7 @@ def deduplication_id(message: NewMessage) -> str:
 
 
 def _add(connection: sqlite3.Connection, queue: Queue, message: NewMessage, deduplication_id: str, now: int) -> int:
-    delay = queue.settings.delay if message.delay is None else message.delay
+    delay = queue.settings.delay if message.delay is None or queue.fifo else message.delay
     values = (
         queue.stock,
         message.message_id,
