@@ -7,7 +7,7 @@ import boto3
 import hypothesis
 import pytest
 
-from servers import moto_server
+from servers import fanfold_server, moto_server
 
 _NUMBERS = itertools.count()
 
@@ -22,19 +22,45 @@ def sqs_endpoint():
         yield endpoint
 
 
+@pytest.fixture(scope="session")
+def served_endpoint(tmp_path_factory):
+    """`fanfold serve` on a fresh file."""
+    with fanfold_server(tmp_path_factory.mktemp("serve") / "tasks.db") as server:
+        yield server.url
+
+
 @pytest.fixture
 def sqs_client(sqs_endpoint, monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    client = boto3.client("sqs", endpoint_url=sqs_endpoint)
-    yield client
-    client.close()
+    yield from a_client(sqs_endpoint, monkeypatch)
+
+
+@pytest.fixture
+def served_client(served_endpoint, monkeypatch):
+    yield from a_client(served_endpoint, monkeypatch)
 
 
 @pytest.fixture
 def sqs_queue(sqs_client):
     """A fresh FIFO queue with its dead letter queue on moto's server: both URLs."""
+    yield from a_queue(sqs_client)
+
+
+@pytest.fixture
+def served_queue(served_client):
+    """The same on `fanfold serve`."""
+    yield from a_queue(served_client)
+
+
+def a_client(endpoint, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    client = boto3.client("sqs", endpoint_url=endpoint)
+    yield client
+    client.close()
+
+
+def a_queue(sqs_client):
     name = f"tasks{next(_NUMBERS)}"
     dlq = sqs_client.create_queue(QueueName=f"{name}-dlq.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
     arn = sqs_client.get_queue_attributes(QueueUrl=dlq, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

@@ -35,6 +35,10 @@ class FakeEngine:
         self.results = results
         self.calls = []
         self.contexts = []
+        self.given_back = []
+
+    async def give_back(self, queue_url, receipt_handles):
+        self.given_back.append((queue_url, receipt_handles))
 
     async def call(self, action, request, context):
         self.calls.append((action, request))
@@ -89,7 +93,7 @@ def scope(method="POST", path="/", query="", headers=()):
 
 
 def application(engine=None, guard=None, **options):
-    async def health():
+    async def health(_polls):
         return Response(200, b"{}")
 
     return Application(engine or FakeEngine(), guard or Unsigned(), health=health, **options)

@@ -7,8 +7,13 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from fanfold.engine import store
-from fanfold.model import DeadLetter, Delivery, EntryError, Message, QueueStatus, SendResult
+from fanfold.engine import counting, leases, queues, receiving, sending
+from fanfold.engine.attributes import KEEPS_FOR_EVER
+from fanfold.engine.policies import Redrive
+from fanfold.engine.queues import NewQueue, Queue
+from fanfold.engine.receiving import Receive, Received
+from fanfold.engine.sending import NewMessage, Sent
+from fanfold.model import DeadLetter, EntryError, QueueStatus
 
 START = 1_700_000_000
 
@@ -16,22 +21,28 @@ START = 1_700_000_000
 class Fifo:
     """A queue and its dead letter queue in memory, with the engine's operations."""
 
+    suffix = ".fifo"
+
     def __init__(self, *, max_receive_count: int = 100) -> None:
         self.now = START * 1000
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        self.connection.executescript("".join(store.SCHEMA))
-        create, now = store.create_queue, self.now
-        self.dead_letter_queue = create(
-            self.connection, "tasks-dlq.fifo", now, dead_letter_queue=None, max_receive_count=None
-        )
-        self.queue = create(
-            self.connection,
-            "tasks.fifo",
-            now,
-            dead_letter_queue=self.dead_letter_queue,
-            max_receive_count=max_receive_count,
-        )
+        self.connection.executescript("".join(queues.SCHEMA))
+        self.name, self.dead_letter_name = f"tasks{self.suffix}", f"tasks-dlq{self.suffix}"
+        redrive = Redrive(self.dead_letter_name, max_receive_count)
+        self.create(NewQueue(name=self.dead_letter_name, attributes=KEEPS_FOR_EVER))
+        self.create(NewQueue(name=self.name, attributes=KEEPS_FOR_EVER, redrive=redrive))
         self._numbers = itertools.count(1)
+
+    def create(self, new: NewQueue) -> None:
+        queues.create(self.connection, new, self.now)
+
+    @property
+    def queue(self) -> Queue:
+        return queues.load(self.connection, self.name)
+
+    @property
+    def dead_letter_queue(self) -> Queue:
+        return queues.load(self.connection, self.dead_letter_name)
 
     def close(self) -> None:
         self.connection.close()
@@ -40,51 +51,59 @@ class Fifo:
         """Move the clock, forward or back."""
         self.now += round(seconds * 1000)
 
-    def entry(self, body: str, group: str, deduplication_id: str | None = None) -> tuple[Message, str]:
+    def entry(self, body: str, group: str, deduplication_id: str | None = None, **more) -> NewMessage:
         number = next(self._numbers)
-        deduplication_id = deduplication_id or f"deduplication-{number}"
-        return Message(body=body, group_id=group, deduplication_id=deduplication_id), f"message-{number}"
+        return NewMessage(
+            body=body,
+            group_id=group,
+            deduplication_id=deduplication_id or f"deduplication-{number}",
+            message_id=f"message-{number}",
+            **more,
+        )
 
-    def send(self, body: str, group: str, deduplication_id: str | None = None) -> SendResult:
-        return self.send_all([self.entry(body, group, deduplication_id)])[0]
+    def send(self, body: str, group: str = "", deduplication_id: str | None = None, **more) -> Sent:
+        return self.send_all([self.entry(body, group, deduplication_id, **more)])[0]
 
-    def send_all(self, entries: list[tuple[Message, str]]) -> list[SendResult]:
-        return store.send(self.connection, self.queue, entries, self.now)
+    def send_all(self, entries: list[NewMessage]) -> list[Sent]:
+        return sending.send(self.connection, self.queue, entries, self.now)
 
-    def receive(self, limit: int = 10, *, lease: float = 30, queue: int | None = None) -> list[Delivery]:
-        request = store.Receive(queue=queue or self.queue, limit=limit, lease=round(lease * 1000), now=self.now)
-        return store.receive(self.connection, request, lambda: f"receipt{next(self._numbers)}")
+    def receive(self, limit: int = 10, *, lease: float = 30, queue: Queue | None = None) -> list[Received]:
+        request = Receive(limit=limit, lease=round(lease * 1000), now=self.now)
+        return receiving.receive(self.connection, queue or self.queue, request, lambda: f"receipt{next(self._numbers)}")
 
-    def delete(self, *received: Delivery) -> list[EntryError | None]:
-        return self.delete_handles(*(message.receipt_handle for message in received))
+    def delete(self, *received: Received) -> list[EntryError | None]:
+        return self.delete_handles(*(str(message.handle) for message in received))
 
-    def delete_handles(self, *handles: str, queue: int | None = None) -> list[EntryError | None]:
-        return store.delete(self.connection, queue or self.queue, handles, self.now)
+    def delete_handles(self, *handles: str, queue: Queue | None = None) -> list[EntryError | None]:
+        return leases.delete(self.connection, queue or self.queue, handles, self.now)
 
-    def change(self, received: Delivery, seconds: float) -> EntryError | None:
+    def change(self, received: Received, seconds: float) -> EntryError | None:
         """Move a lease's end."""
-        changes = [(received.receipt_handle, round(seconds * 1000))]
-        return store.change_visibility(self.connection, self.queue, changes, self.now)[0]
+        changes = [(str(received.handle), round(seconds * 1000))]
+        return leases.change_visibility(self.connection, self.queue, changes, self.now)[0]
 
-    def bury(self, *received: Delivery) -> list[EntryError | None]:
+    def bury(self, *received: Received) -> list[EntryError | None]:
         burials = [
-            (m.receipt_handle, Message(body=m.body, group_id=m.group_id, deduplication_id="d"), "buried")
+            (
+                str(m.handle),
+                NewMessage(body=m.body, group_id=m.group_id, deduplication_id="d", message_id="buried"),
+            )
             for m in received
         ]
-        return store.bury(self.connection, self.queue, burials, self.now)
+        return leases.bury(self.connection, self.queue, self.dead_letter_queue, burials, self.now)
 
     def letters(self, limit: int = 100) -> list[DeadLetter]:
-        return [letter for letter, _ in store.peek(self.connection, self.dead_letter_queue, limit)]
+        return [letter for letter, _ in counting.peek(self.connection, self.dead_letter_queue, limit)]
 
-    def counts(self, queue: int | None = None) -> QueueStatus:
-        return store.status(self.connection, queue or self.queue, self.now)
+    def counts(self, queue: Queue | None = None) -> QueueStatus:
+        return counting.status(self.connection, queue or self.queue, self.now)
 
     def next_visible(self) -> float | None:
-        at = store.next_ready(self.connection, self.queue, self.now)
+        at = receiving.next_ready(self.connection, self.queue, self.now)
         return None if at is None else (at - self.now) / 1000
 
 
-def bodies(messages: list[Delivery]) -> list[str]:
+def bodies(messages) -> list[str]:
     return [message.body for message in messages]
 
 

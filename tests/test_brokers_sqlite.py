@@ -15,7 +15,7 @@ from engine_model import bodies
 from fanfold.brokers.protocol import Burial
 from fanfold.brokers.sqlite import SqliteBroker
 from fanfold.database import Database
-from fanfold.engine import store
+from fanfold.engine import queues
 from fanfold.errors import ConfigurationError, NotFifoError, StorageCorruptError, StorageError
 from fanfold.model import Failure, Message
 from fanfold.testing import FakeClock
@@ -266,7 +266,7 @@ class TestWaiting:
         listening = contextlib.ExitStack()
 
         async def listen_and_end():
-            listening.enter_context(broker._doorbell.listen(broker._queue))
+            listening.enter_context(broker._doorbell.listen("tasks.fifo"))
 
         await asyncio.to_thread(lambda: asyncio.run(listen_and_end()))
         receiving = waiting_receive(broker)
@@ -312,7 +312,7 @@ class TestTime:
     async def test_the_file_of_an_older_version_goes_on(self, tmp_path, clock):
         database = Database(tmp_path / "tasks.db", synchronous="NORMAL")
         database.open()
-        database.migrate("engine", store.SCHEMA[:1])
+        database.migrate("engine", queues.SCHEMA[:1])
         now = int(clock.now() * 1000)
         add_to_version_1(database, now)
         database.close()

@@ -54,15 +54,15 @@ class Lives(RuleBasedStateMachine):
         assert [(m.body, m.receive_count) for m in received] == [(m.body, m.receive_count) for m in expected]
         for got, message in zip(received, expected, strict=True):
             assert got.message_id == self.ids[message].message_id
-            message.handles.append(got.receipt_handle)
-            self.behind[got.receipt_handle] = message
+            message.handles.append(str(got.handle))
+            self.behind[str(got.handle)] = message
         return multiple(*received)
 
     @rule(received=handles)
     def delete(self, received):
-        message = self.behind[received.receipt_handle]
+        message = self.behind[str(received.handle)]
         there = message in set(self.model.messages())
-        held = there and message.held_by(received.receipt_handle, self.model.now)
+        held = there and message.held_by(str(received.handle), self.model.now)
         error = self.fifo.delete(received)[0]
         assert (error is None) == (held or not (there or message in self.model.moved))
         assert error is None or error.lease_lost
@@ -71,8 +71,8 @@ class Lives(RuleBasedStateMachine):
 
     @rule(received=handles, seconds=LEASES)
     def change_visibility(self, received, seconds):
-        message = self.behind[received.receipt_handle]
-        held = message in set(self.model.messages()) and message.held_by(received.receipt_handle, self.model.now)
+        message = self.behind[str(received.handle)]
+        held = message in set(self.model.messages()) and message.held_by(str(received.handle), self.model.now)
         error = self.fifo.change(received, seconds)
         assert (error is None) == held
         if held:
@@ -80,8 +80,8 @@ class Lives(RuleBasedStateMachine):
 
     @rule(received=consumes(handles))
     def bury(self, received):
-        message = self.behind[received.receipt_handle]
-        held = message in set(self.model.messages()) and message.held_by(received.receipt_handle, self.model.now)
+        message = self.behind[str(received.handle)]
+        held = message in set(self.model.messages()) and message.held_by(str(received.handle), self.model.now)
         error = self.fifo.bury(received)[0]
         assert (error is None) == held
         if held:

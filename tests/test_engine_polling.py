@@ -13,7 +13,7 @@ from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.polling import LongPolls, Look, Source
 from fanfold.testing import FakeClock
 
-QUEUE, OTHER = 1, 2
+QUEUE, OTHER = "queue", "other"
 
 
 class Shelf:

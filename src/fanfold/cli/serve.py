@@ -48,6 +48,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--private-key", metavar="FILE", type=_FILE, help="The certificate's private key (PEM).")
 @click.option("--region", help="The region in ARNs and signatures. [env: FANFOLD_REGION, AWS_DEFAULT_REGION; "
               "default: us-east-1]")  # fmt: skip
+@click.option(
+    "--recreate-at-once",
+    is_flag=True,
+    help="Let a queue be created again at once after its deletion; SQS refuses that for 60 seconds. For tests.",
+)
 @click.option("--grace", type=float, metavar="SECONDS", help="Time to stop in. [env: FANFOLD_GRACE; default: 30]")
 @click.option("--log-requests", is_flag=True, help="Log a line for each request; never a secret or a body.")
 @click.option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 import uuid
@@ -14,7 +13,8 @@ from fanfold.endpoint import faults, json_protocol, query_protocol
 from fanfold.endpoint.access import Guard
 from fanfold.endpoint.exchange import Request, Response
 from fanfold.endpoint.model import members, sqs_model
-from fanfold.endpoint.reading import ClientGoneError, Receive, Room, Scope, gone, head_of, whole
+from fanfold.endpoint.polls import Polls, Receiver
+from fanfold.endpoint.reading import ClientGoneError, Receive, Room, Scope, head_of, whole
 from fanfold.engine.errors import SqsError
 from fanfold.engine.service import CallContext
 from fanfold.errors import FanfoldError
@@ -25,13 +25,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _METHODS: Final = ("POST", "GET")
 _UNREAD: Final = (405, 413)
 """Answers after which what is left of a body isn't waited for."""
-
-
-class Engine(Protocol):
-    """What answers: `SqsEngine`."""
-
-    async def call(self, action: str, request: Mapping[str, Any], context: CallContext) -> dict[str, Any]:
-        """Do one action of the SQS API. Raises SqsError."""
 
 
 class Wire(Protocol):
@@ -69,25 +62,26 @@ class Application:
     3. Parses, by the request's protocol; checks the key's rights; calls the engine.
     4. Answers. A fault of ours is logged with the request's id and answered as `InternalFailure`.
 
-    A receive whose client goes away is cancelled. It never answers 500 to anything that a client can send.
+    It never answers 500 to anything that a client can send.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Receiver,
         guard: Guard,
         *,
-        health: Callable[[], Awaitable[Response]],
+        health: Callable[[int], Awaitable[Response]],
         report: Callable[[Visit], None] = lambda _visit: None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
-        """`report` is told of each request after its answer; `health` answers `GET /health`."""
+        """`report` hears of each request after its answer; `health` answers `GET /health`, given the waiting polls."""
         self._engine = engine
         self._guard = guard
         self._health = health
         self._report = report
         self._new_id = new_id
         self._room = Room()
+        self._polls = Polls(engine)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -108,7 +102,7 @@ class Application:
         try:
             head = head_of(scope)
             if head.path == "/health" and head.method in ("GET", "HEAD"):
-                return await self._health()
+                return await self._health(self._polls.waiting)
             return await self._serve(wire, head, receive, visit)
         except SqsError as error:
             visit.error = error.shape
@@ -138,8 +132,9 @@ class Application:
         self, action: str, payload: Mapping[str, Any], request: Request, receive: Receive
     ) -> Mapping[str, Any]:
         context = CallContext(request.base_url, request.headers.get("x-amzn-trace-id"))
-        call = self._engine.call(action, payload, context)
-        return await (_unless_gone(call, receive) if action == "ReceiveMessage" else call)
+        if action == "ReceiveMessage":
+            return await self._polls.receive(payload, context, receive)
+        return await self._engine.call(action, payload, context)
 
 
 def _parsed(wire: Wire, request: Request) -> tuple[str, dict[str, Any]]:
@@ -147,20 +142,6 @@ def _parsed(wire: Wire, request: Request) -> tuple[str, dict[str, Any]]:
     if request.on_queue and "QueueUrl" in members(sqs_model().actions[action].input):
         payload.setdefault("QueueUrl", request.base_url + request.path)
     return action, payload
-
-
-async def _unless_gone(call: Awaitable[Mapping[str, Any]], receive: Receive) -> Mapping[str, Any]:
-    """A call's result; where the client goes away before there is one, the call is cancelled."""
-    called = asyncio.ensure_future(call)
-    leaving = asyncio.ensure_future(gone(receive))
-    try:
-        await asyncio.wait((called, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not called.done():
-            raise ClientGoneError
-        return called.result()
-    finally:
-        leaving.cancel()
-        called.cancel()
 
 
 def _fault(error: Exception, visit: Visit) -> SqsError:

@@ -25,7 +25,8 @@ class Plan:
     """What is served, where, and to whom.
 
     `create`: names of queues to have ready. `keys`: none on loopback serves everybody there. `certificate` and
-    `private_key`: PEM files; both or neither.
+    `private_key`: PEM files; both or neither. `recreate_at_once`: without the 60 seconds that SQS asks for between a
+    queue's deletion and its creation.
     """
 
     file: Path
@@ -36,6 +37,7 @@ class Plan:
     create: tuple[str, ...] = ()
     certificate: Path | None = None
     private_key: Path | None = None
+    recreate_at_once: bool = False
     log_requests: bool = False
 
     def __post_init__(self) -> None:
@@ -62,7 +64,9 @@ class Endpoint(Service):
         self._clock = clock or SystemClock()
         self._telemetry = telemetry or Telemetry(LogSubscriber())
         database = Database(plan.file, synchronous=plan.synchronous)
-        self._engine = SqsEngine(database, clock=self._clock, region=plan.region)
+        self._engine = SqsEngine(
+            database, clock=self._clock, region=plan.region, recreate_delay=not plan.recreate_at_once
+        )
         self._server: HttpServer | None = None
         self.url = ""
         self.queue_urls: tuple[str, ...] = ()

@@ -8,10 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from botocore.model import Shape
-
 from fanfold.endpoint.faults import malformed
-from fanfold.endpoint.model import element, entry_names, members, query_name
+from fanfold.endpoint.model import Shape, element, entry_names, members, query_name
 
 _MOST_FIELDS: Final = 4_000
 """Ten messages with ten attributes are some 400; this bounds the work for whoever sends more."""

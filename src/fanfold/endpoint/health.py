@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from fanfold import __version__
 from fanfold.clock import Clock
-from fanfold.endpoint.application import Engine
 from fanfold.endpoint.exchange import Response
+from fanfold.endpoint.polls import Receiver
 from fanfold.engine.errors import SqsError
 from fanfold.engine.service import CallContext
 from fanfold.errors import FanfoldError
@@ -31,20 +31,21 @@ _COUNTS: Final = {
 class Health:
     """Answers with the server's state as JSON; 503 where the file can't be read. Tells no names: anybody may ask."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Receiver, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
         self._started = clock.now()
         self._asked = -_FRESH
         self._answer: asyncio.Task[tuple[int, dict[str, Any]]] | None = None
 
-    async def __call__(self) -> Response:
-        """The answer; one look at the file serves all who ask within a second."""
+    async def __call__(self, polls: int) -> Response:
+        """The answer, with so many waiting polls; one look at the file serves all who ask within a second."""
         now = asyncio.get_running_loop().time()
         if self._answer is None or (self._answer.done() and now - self._asked > _FRESH):
             self._asked, self._answer = now, asyncio.create_task(self._look())
         status, found = await asyncio.shield(self._answer)
-        whole = {"version": __version__, "seconds": round(self._clock.now() - self._started, 3), **found}
+        seconds = round(self._clock.now() - self._started, 3)
+        whole = {"version": __version__, "seconds": seconds, "polls": polls, **found}
         return Response(status, json.dumps(whole).encode(), {"content-type": "application/json"})
 
     async def _look(self) -> tuple[int, dict[str, Any]]:

@@ -8,11 +8,10 @@ from functools import cache
 from typing import Annotated, Any, Final, TypedDict
 
 import msgspec
-from botocore.model import Shape
 
 from fanfold.endpoint.exchange import Request, Response
 from fanfold.endpoint.faults import code_of, fault_of, malformed, type_of, unknown_action
-from fanfold.endpoint.model import element, members, sqs_model
+from fanfold.endpoint.model import Shape, element, members, sqs_model
 from fanfold.engine.errors import SqsError
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.0"

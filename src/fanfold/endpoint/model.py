@@ -14,6 +14,8 @@ from typing import Any, Final
 from botocore.loaders import Loader
 from botocore.model import ServiceModel, Shape
 
+__all__ = ["VERSION", "Action", "Model", "Shape", "element", "entry_names", "members", "query_name", "sqs_model"]
+
 VERSION: Final = "2012-11-05"
 
 _MAPS: Final = {

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fanfold.endpoint.application import Engine
+from fanfold.endpoint.polls import Receiver
 from fanfold.engine.errors import SqsError
 from fanfold.engine.service import CallContext
 from fanfold.errors import ConfigurationError
@@ -21,7 +21,7 @@ def dead_letter_name(name: str) -> str:
     return name.removesuffix(_FIFO) + "-dlq" + (_FIFO if name.endswith(_FIFO) else "")
 
 
-async def create(engine: Engine, name: str, context: CallContext) -> str:
+async def create(engine: Receiver, name: str, context: CallContext) -> str:
     """Create a queue that redrives to a dead letter queue of its own; answers its URL. One that is there stays.
 
     Raises:
@@ -37,7 +37,7 @@ async def create(engine: Engine, name: str, context: CallContext) -> str:
         raise ConfigurationError(f"--create {name}: {error.message}") from error
 
 
-async def _ensure(engine: Engine, name: str, attributes: Mapping[str, str], context: CallContext) -> str:
+async def _ensure(engine: Receiver, name: str, attributes: Mapping[str, str], context: CallContext) -> str:
     try:
         found: str = (await engine.call("GetQueueUrl", {"QueueName": name}, context))["QueueUrl"]
     except SqsError as error:

@@ -21,7 +21,7 @@ _SPARE_FILES: Final = 128
 """File descriptors that aren't connections: the database's, the log's, the loop's."""
 _TICKS_A_SECOND: Final = 10
 _RING_AGAIN: Final = 0.05
-"""Seconds between two calls of `end_polls` while the server stops: a poll may have begun just after the last one."""
+"""Seconds between two calls of `end_polls` while the server stops: a poll may begin just after one."""
 
 
 class HttpServer(Service):
@@ -50,8 +50,7 @@ class HttpServer(Service):
         """
         super().__init__()
         self._sockets = sockets
-        self._end_polls = end_polls
-        self._server = _Server(_config(application, certificate, private_key))
+        self._server = _Server(_config(application, certificate, private_key), end_polls)
         self._serving: asyncio.Task[None] | None = None
 
     async def _start(self) -> None:
@@ -66,17 +65,16 @@ class HttpServer(Service):
         if self._serving is None:
             return
         self._server.should_exit = True
-        while not self._serving.done() and deadline.remaining:
-            self._end_polls()
-            await deadline.wait([self._serving], reserve=max(0.0, deadline.remaining - _RING_AGAIN))
+        await deadline.wait([self._serving])
         self._server.force_exit = True
         await self._serving
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, end_polls: Callable[[], None]) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self._end_polls = end_polls
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -92,6 +90,18 @@ class _Server(uvicorn.Server):
                 if isinstance(connection, BoundedConnection):
                     connection.close_if_late()
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # The task begins when `super` first waits. By then every connection knows that it closes with its next answer,
+        # so that a client that gets an empty one doesn't come back at once.
+        ending = asyncio.create_task(self._answer_polls())
+        await super().shutdown(sockets)
+        ending.cancel()
+
+    async def _answer_polls(self) -> None:
+        while True:
+            self._end_polls()
+            await asyncio.sleep(_RING_AGAIN)
 
 
 def _config(application: Any, certificate: str | None, private_key: str | None) -> uvicorn.Config:

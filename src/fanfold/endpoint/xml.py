@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-from botocore.model import Shape
-
-from fanfold.endpoint.model import element, entry_names, members, query_name
+from fanfold.endpoint.model import Shape, element, entry_names, members, query_name
 
 NAMESPACE: Final = "http://queue.amazonaws.com/doc/2012-11-05/"
 

@@ -94,13 +94,13 @@ class Doorbell:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._guard = threading.Lock()
-        self._lines: dict[int, _Line] = {}
+        self._lines: dict[str, _Line] = {}
         self._occupied = threading.Event()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def listen(self, queue: int) -> Iterator[Bell]:
+    def listen(self, queue: str) -> Iterator[Bell]:
         """A bell that rings of this queue may ring, until the block is left."""
         bell = Bell(asyncio.get_running_loop())
         with self._guard:
@@ -117,7 +117,7 @@ class Doorbell:
                 line.leave(bell)
                 self._tidy(queue, line)
 
-    def ring(self, queue: int, most: int = 1) -> None:
+    def ring(self, queue: str, most: int = 1) -> None:
         """Something may have become receivable: so many messages at most."""
         with self._guard:
             if queue in self._lines:
@@ -129,7 +129,7 @@ class Doorbell:
             for line in self._lines.values():
                 line.ring_all()
 
-    def found_nothing(self, queue: int, bell: Bell, rings: int, ready_at: float | None) -> bool:
+    def found_nothing(self, queue: str, bell: Bell, rings: int, ready_at: float | None) -> bool:
         """End the rings up to number `rings`: a look that began after them found nothing.
 
         Answers whether this waiter is to mind the time `ready_at`; nobody else does, or only a later one.
@@ -157,7 +157,7 @@ class Doorbell:
         self._closed.clear()
         self._occupied.clear()
 
-    def _tidy(self, queue: int, line: _Line) -> None:
+    def _tidy(self, queue: str, line: _Line) -> None:
         if not line.idle and not line.rung and self._lines.get(queue) is line:
             del self._lines[queue]
         if not self._lines:

@@ -15,17 +15,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look(Generic[T]):
-    """What a receive found, and when the next message can be received: seconds since the epoch, None for never."""
+    """What a receive found, and when the next message can be received: seconds since the epoch, None for never.
+
+    `wait` is how long the queue itself lets a receive wait, in seconds.
+    """
 
     found: list[T]
     ready_at: float | None
+    wait: float = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source(Generic[T]):
     """A queue to poll: a receive, and the cheaper question when a receive can find something."""
 
-    queue: int
+    queue: str
     receive: Callable[[], Awaitable[Look[T]]]
     ready_at: Callable[[], Awaitable[float | None]]
 
@@ -43,16 +47,17 @@ class LongPolls:
         self._ended += 1
         self._doorbell.ring_all()
 
-    async def receive(self, source: Source[T], wait: float) -> list[T]:
-        """Receive, waiting so many seconds at most for the first message."""
-        if wait <= 0:
+    async def receive(self, source: Source[T], wait: float | None) -> list[T]:
+        """Receive, waiting so many seconds at most for the first message; None waits as long as the queue says."""
+        if wait is not None and wait <= 0:
             return (await source.receive()).found
         ended = self._ended  # before the first look: an end that comes during it must not be missed
         with self._doorbell.listen(source.queue) as bell:
             rings, look = bell.rings, await source.receive()
-            if look.found:
+            patience = look.wait if wait is None else wait
+            if look.found or patience <= 0:
                 return look.found
-            over = asyncio.ensure_future(self._clock.sleep(wait))
+            over = asyncio.ensure_future(self._clock.sleep(patience))
             try:
                 while not look.found and not over.done() and ended == self._ended:
                     await self._pause(source.queue, bell, rings, look.ready_at, over)
@@ -72,7 +77,7 @@ class LongPolls:
         return Look(found=[], ready_at=ready_at)
 
     async def _pause(
-        self, queue: int, bell: Bell, rings: int, ready_at: float | None, over: asyncio.Future[None]
+        self, queue: str, bell: Bell, rings: int, ready_at: float | None, over: asyncio.Future[None]
     ) -> None:
         """Wait for a ring, the end of the wait, or the next lease's end."""
         minds = self._doorbell.found_nothing(queue, bell, rings, ready_at)
