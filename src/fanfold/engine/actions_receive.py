@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fanfold import limits
-from fanfold.engine import attempts, errors, messages, queues, receiving
+from fanfold.engine import attempts, errors, leases, messages, queues, receiving
 from fanfold.engine.desk import Answer, CallContext, Desk, Request, queue_name, within, without_empty
 from fanfold.engine.drafts import sequence_number
 from fanfold.engine.polling import Look, Source
@@ -51,10 +51,26 @@ async def receive_message(desk: Desk, request: Request, context: CallContext) ->
     wanted = _wanted(request)
     source = Source(
         queue=wanted.name,
-        receive=lambda: desk.write(lambda c: _look(desk, c, wanted)),
+        receive=lambda: desk.receive(
+            lambda c: _look(desk, c, wanted), lambda look: take_back(desk, wanted.name, look.found)
+        ),
         ready_at=lambda: desk.read(lambda c: _ready_at(desk, c, queues.load(c, wanted.name))),
     )
     return without_empty({"Messages": await desk.polls.receive(source, wanted.wait)})
+
+
+def take_back(desk: Desk, name: str, messages: Sequence[Answer]) -> None:
+    """Undo the receive of messages that nobody saw, without waiting for it; from any thread."""
+    handles = [message["ReceiptHandle"] for message in messages]
+
+    def undo(connection: sqlite3.Connection) -> None:
+        queue = queues.find(connection, name)
+        if queue is not None:
+            leases.take_back(connection, queue, handles, desk.now())
+
+    if handles:
+        undone = desk.database.write(undo)
+        undone.add_done_callback(lambda _: desk.doorbell.ring(name, len(handles)))
 
 
 def _wanted(request: Request) -> _Wanted:

@@ -123,11 +123,12 @@ class Doorbell:
             if queue in self._lines:
                 self._lines[queue].ring(most)
 
-    def ring_all(self) -> None:
-        """Wake everyone who listens."""
+    def ring_all(self, queue: str | None = None) -> None:
+        """Wake everyone who listens, or everyone at one queue: what they wait for may never come."""
         with self._guard:
-            for line in self._lines.values():
-                line.ring_all()
+            for name, line in self._lines.items():
+                if queue in (None, name):
+                    line.ring_all()
 
     def found_nothing(self, queue: str, bell: Bell, rings: int, ready_at: float | None) -> bool:
         """End the rings up to number `rings`: a look that began after them found nothing.

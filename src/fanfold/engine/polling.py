@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -32,6 +33,15 @@ class Source(Generic[T]):
     queue: str
     receive: Callable[[], Awaitable[Look[T]]]
     ready_at: Callable[[], Awaitable[float | None]]
+
+
+async def attended(future: Future[T], unattended: Callable[[T], object]) -> T:
+    """The result of a receive; where whoever asked goes away before it comes, `unattended` gets it, in any thread."""
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        future.add_done_callback(lambda f: None if f.cancelled() or f.exception() else unattended(f.result()))
+        raise
 
 
 class LongPolls:
