@@ -56,6 +56,7 @@ async def receive_message(desk: Desk, request: Request, context: CallContext) ->
             lambda c: _look(desk, c, wanted), lambda look: _unattended(desk, wanted.name, look)
         ),
         ready_at=lambda: desk.read(lambda c: _ready_at(desk, c, queues.load(c, wanted.name))),
+        particular=wanted.attempt is not None,
     )
     return without_empty({"Messages": await desk.polls.receive(source, wanted.wait)})
 
