@@ -227,7 +227,7 @@ def version_1(path, now):
     def add(connection):
         connection.execute("INSERT INTO queues (id, name, created_at) VALUES (1, 'tasks-dlq.fifo', ?)", (now,))
         connection.execute("INSERT INTO queues VALUES (2, 'tasks.fifo', 3, 1, 0, ?)", (now,))
-        for seq, queue, body, until, receipt, source in (
+        for seq, queue, body, visible_at, receipt, source in (
             (5, 2, "waits", now, None, None),
             (6, 2, "held", now + 60_000, "x", None),
             (7, 1, "dead", now, None, 2),
