@@ -89,9 +89,9 @@ class Api:
             "ChangeMessageVisibility", queue, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=seconds
         )
 
-    def poll(self, queue: str, **more) -> asyncio.Task:
+    def poll(self, queue: str, limit: int = 10, wait: int = 20) -> asyncio.Task:
         """A long poll under way."""
-        return asyncio.create_task(self.receive(queue, **{"WaitTimeSeconds": 20, **more}))
+        return asyncio.create_task(self.receive(queue, limit, WaitTimeSeconds=wait))
 
     async def until_polling(self, count: int = 1) -> None:
         """Return when so many long polls have looked and wait. (One sleeper more is the engine's own mover.)"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -52,25 +53,30 @@ async def receive_message(desk: Desk, request: Request, context: CallContext) ->
     source = Source(
         queue=wanted.name,
         receive=lambda: desk.receive(
-            lambda c: _look(desk, c, wanted), lambda look: take_back(desk, wanted.name, look.found)
+            lambda c: _look(desk, c, wanted), lambda look: _unattended(desk, wanted.name, look)
         ),
         ready_at=lambda: desk.read(lambda c: _ready_at(desk, c, queues.load(c, wanted.name))),
+        particular=wanted.attempt is not None,
     )
     return without_empty({"Messages": await desk.polls.receive(source, wanted.wait)})
 
 
-def take_back(desk: Desk, name: str, messages: Sequence[Answer]) -> None:
-    """Undo the receive of messages that nobody saw, without waiting for it; from any thread."""
-    handles = [message["ReceiptHandle"] for message in messages]
+def give_back(desk: Desk, name: str, handles: Sequence[str]) -> Future[None]:
+    """Undo the receive of messages that nobody saw; from any thread."""
 
     def undo(connection: sqlite3.Connection) -> None:
         queue = queues.find(connection, name)
         if queue is not None:
             leases.take_back(connection, queue, handles, desk.now())
 
-    if handles:
-        undone = desk.database.write(undo)
-        undone.add_done_callback(lambda _: desk.doorbell.ring(name, len(handles)))
+    undone = desk.database.write(undo)
+    undone.add_done_callback(lambda _: desk.doorbell.ring(name, len(handles)))
+    return undone
+
+
+def _unattended(desk: Desk, name: str, look: Look[Answer]) -> None:
+    if look.found:
+        give_back(desk, name, [message["ReceiptHandle"] for message in look.found])
 
 
 def _wanted(request: Request) -> _Wanted:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from fanfold.clock import Clock, SystemClock
@@ -25,6 +26,7 @@ from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.errors import SqsError
 from fanfold.engine.mover import Mover
 from fanfold.engine.polling import LongPolls
+from fanfold.errors import StorageError
 
 __all__ = ["CallContext", "SqsEngine", "SqsError"]
 
@@ -140,12 +142,15 @@ class SqsEngine:
             raise errors.invalid_action(action)
         return await act(self._desk, request, context)
 
-    def take_back(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        """Undo a ReceiveMessage whose answer reached nobody: its messages are available again, and not received.
+    async def give_back(self, queue_url: str, receipt_handles: Sequence[str]) -> None:
+        """Undo receives whose answers reached nobody: their messages are available again, and not received.
 
-        It doesn't wait. Messages that were settled since, or whose lease has ended, stay as they are.
+        Messages that were settled since, or whose lease has ended, stay as they are, and so does everything where the
+        file fails: then the leases run out. A receive without a lease is not undone.
         """
-        actions_receive.take_back(self._desk, queue_name(request), answer.get("Messages", []))
+        name = queue_name({"QueueUrl": queue_url})
+        with contextlib.suppress(StorageError):
+            await asyncio.wrap_future(actions_receive.give_back(self._desk, name, receipt_handles))
 
     def _prepare(self) -> None:
         with self._database.opening():
