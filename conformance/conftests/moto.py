@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import boto3
+import moto.core
 import pytest
 
+# Before the cases are imported: they take the account from here.
+moto.core.DEFAULT_ACCOUNT_ID = os.environ["MOTO_ACCOUNT_ID"]
 _ENDPOINT = os.environ["TEST_SERVER_MODE_ENDPOINT"]
 
 
