@@ -232,9 +232,9 @@ def version_1(path, now):
             (6, 2, "held", now + 60_000, "x", None),
             (7, 1, "dead", now, None, 2),
         ):
+            row = (seq, queue, body, now, visible_at, int(receipt is not None), receipt, source, '{"entity_id":"doc"}')
             connection.execute(
-                'INSERT INTO messages VALUES (?, ?, ?4, ?4, ?4, ?3, \'{"entity_id":"doc"}\', ?5, ?6, 1, ?7, ?8, ?5, ?9)',
-                (seq, queue, body, body, now, until, int(receipt is not None), receipt, source, '{"entity_id":"doc"}'),
+                "INSERT INTO messages VALUES (?1, ?2, ?3, ?3, ?3, ?3, ?9, ?4, ?5, 1, ?6, ?7, ?4, ?8)", row
             )
         connection.execute("INSERT INTO deduplications VALUES (5, 2, 'waits', 'waits', ?)", (now + 300_000,))
         connection.execute("UPDATE sqlite_sequence SET seq = 41 WHERE name = 'messages'")
