@@ -232,9 +232,9 @@ def version_1(path, now):
             (6, 2, "held", now + 60_000, "x", None),
             (7, 1, "dead", now, None, 2),
         ):
+            row = (seq, queue, body, now, visible_at, int(receipt is not None), receipt, source, '{"entity_id":"doc"}')
             connection.execute(
-                'INSERT INTO messages VALUES (?, ?, ?4, ?4, ?4, ?3, \'{"entity_id":"doc"}\', ?5, ?6, 1, ?7, ?8, ?5, ?9)',
-                (seq, queue, body, body, now, until, int(receipt is not None), receipt, source, '{"entity_id":"doc"}'),
+                "INSERT INTO messages VALUES (?1, ?2, ?3, ?3, ?3, ?3, ?9, ?4, ?5, 1, ?6, ?7, ?4, ?8)", row
             )
         connection.execute("INSERT INTO deduplications VALUES (5, 2, 'waits', 'waits', ?)", (now + 300_000,))
         connection.execute("UPDATE sqlite_sequence SET seq = 41 WHERE name = 'messages'")
@@ -255,7 +255,7 @@ class TestOlderFiles:
             assert await api.counts("tasks.fifo") == (1, 1, 0)
             [waits] = await api.receive("tasks.fifo", AttributeNames=["All"], MessageAttributeNames=["All"])
             assert waits["MessageAttributes"] == {"entity_id": text("doc")}
-            assert waits["Attributes"]["SequenceNumber"] == "10000000000000000005"
+            assert waits["Attributes"]["SequenceNumber"] == str(2**64 + 5)
             clock.advance(60)
             again = await api.receive("tasks.fifo", AttributeNames=["All"])
             counts = {message["Body"]: message["Attributes"]["ApproximateReceiveCount"] for message in again}
@@ -266,7 +266,7 @@ class TestOlderFiles:
     async def test_its_numbers_and_windows_go_on(self, path, clock):
         async with Api(path, clock) as api:
             assert (await api.send("tasks.fifo", "x", "g", "waits"))["MessageId"] == "waits"
-            assert (await api.send("tasks.fifo", "x", "g", "new"))["SequenceNumber"] == "10000000000000000042"
+            assert (await api.send("tasks.fifo", "x", "g", "new"))["SequenceNumber"] == str(2**64 + 42)
 
     async def test_its_queues_keep_their_policy_and_their_messages_for_ever(self, path, clock):
         async with Api(path, clock) as api:

@@ -406,7 +406,7 @@ class TestBatches:
         assert [(one["Id"], one["Code"], one["SenderFault"]) for one in answer["Failed"]] == [
             ("id-1", "InvalidMessageContents", True),
             ("id-2", "InvalidParameterValue", True),
-            ("id-3", "MissingParameter", True),
+            ("id-3", "EmptyValue", True),
             ("id-4", "InvalidParameterValue", True),
             ("id-5", "InvalidParameterValue", True),
         ]
@@ -447,7 +447,7 @@ class TestBatches:
                 (INVALID, f"Value 3 for parameter DelaySeconds is invalid. Reason: {OTHER_TYPE}"),
             ),
             (
-                {"MessageBody": ""},
+                {"MessageBody": None},
                 (MISSING, "The request must contain the parameter SendMessageBatchRequestEntry.2.MessageBody."),
             ),
         ],

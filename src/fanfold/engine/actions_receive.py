@@ -30,7 +30,6 @@ _SYSTEM: Final = frozenset(
         "DeadLetterQueueSourceArn",
     )
 )
-_OTHER_TYPE: Final = "The request include parameter that is not valid for this queue type."
 _MOST: Final = limits.MAX_BATCH_ENTRIES
 
 
@@ -107,15 +106,14 @@ def _range(most: int) -> str:
 
 def _look(desk: Desk, connection: sqlite3.Connection, wanted: _Wanted) -> Look[Answer]:
     queue = queues.load(connection, wanted.name)
-    if wanted.attempt is not None and not queue.fifo:
-        raise errors.invalid_value(wanted.attempt, "ReceiveRequestAttemptId", _OTHER_TYPE)
     lease = queue.settings.visibility if wanted.lease is None else wanted.lease
     request = Receive(limit=wanted.limit, lease=lease, now=desk.now())
     wait = queue.settings.wait / 1000
     patient = (wait if wanted.wait is None else wanted.wait) > 0
     if not queue.fifo and not patient and not receiving.room_in_flight(connection, queue, request.now):
         raise errors.over_limit(f"Too many messages are in flight: {limits.MAX_IN_FLIGHT} is the most.")
-    found = attempts.receive(connection, queue, request, wanted.attempt, desk.new_receipt)
+    attempt = wanted.attempt if queue.fifo else None  # a standard queue takes no notice
+    found = attempts.receive(connection, queue, request, attempt, desk.new_receipt)
     ready_at = None if found else _ready_at(desk, connection, queue)
     return Look(found=[_told(desk, queue, message, wanted) for message in found], ready_at=ready_at, wait=wait)
 
