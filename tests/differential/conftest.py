@@ -1,4 +1,4 @@
-"""Two endpoints, the same requests, the same answers. Part of `make conformance`, which says where the endpoints are."""
+"""Two endpoints, the same requests, the same answers. `make conformance` says where the endpoints are."""
 
 from __future__ import annotations
 
