@@ -56,12 +56,15 @@ def environ(aws, tmp_path):
 
 @contextmanager
 def running(*command, folder, environ):
-    """A process of the example; ended by its own signal. Lines of its output are what the tests wait for."""
+    """A process of the example. Lines of its output are what the tests wait for.
+
+    It is killed at the end: an orderly stop waits for the poll in flight, up to 20 seconds.
+    """
     process = subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True)
     try:
         yield process
     finally:
-        process.terminate()
+        process.kill()
         process.wait(60)
         process.stdout.close()
 
@@ -106,7 +109,7 @@ def test_the_same_event_again_is_not_worked_on_twice(folder, environ):
         for document in ("menu-1", "menu-1", "menu-2"):
             produce(document, "one two", folder=folder, environ=environ)
         assert sorted(record_of(worker)["document"] for _ in range(2)) == ["menu-1", "menu-2"]
-        worker.terminate()
+        worker.kill()
         assert worker.stdout.read() == ""
 
 
