@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -164,33 +165,32 @@ def _compared(measured: dict[Endpoint, list[Rates]]) -> list[str]:
 def growth(largest: int) -> list[str]:
     """Milliseconds of a call, by the backlog behind it; answers a table in Markdown."""
     table = [
-        "| waiting | groups | send 10, ms | ratio | receive 10 and delete 10, ms | ratio |",
+        "| waiting | groups | send 10, ms | ratio | receive and delete 10, ms | ratio |",
         "|---|---|---|---|---|---|",
     ]
     for shape in Shape:
-        base = None
-        for backlog in (size for size in BACKLOGS if size <= largest):
-            with backlogged(backlog, shape) as (endpoint, url):
-                costs = _costs(client_of(endpoint), url, shape)
-            base = base or costs
-            ratios = [cost / of for cost, of in zip(costs, base, strict=True)]
-            row = (
-                f"| {backlog:,} | {shape.value} | {costs[0]:.2f} | {ratios[0]:.2f} | {costs[1]:.2f} | {ratios[1]:.2f} |"
-            )
-            print(row)
-            table.append(row)
+        costs = _costs_by_backlog([size for size in BACKLOGS if size <= largest], shape)
+        base = next(iter(costs.values()))
+        for backlog, cost in costs.items():
+            parts = (f"{part:.2f} | {part / of:.2f}" for part, of in zip(cost, base, strict=True))
+            table.append(f"| {backlog:,} | {shape.value} | {' | '.join(parts)} |")
     return table
 
 
-def _costs(client: SQSClient, url: str, shape: Shape) -> tuple[float, float]:
-    """Medians of calls that leave the backlog as it was: ten in, ten out."""
-    numbers = count(10_000_000)
-    sent, taken = [], []
-    for _ in range(CALLS):
-        batch = entries(numbers, shape)
-        sent.append(_timed(lambda batch=batch: send(client, url, batch)))  # type: ignore[misc]
-        taken.append(_timed(lambda: receive_and_delete(client, url)))
-    return statistics.median(sent) * 1000, statistics.median(taken) * 1000
+def _costs_by_backlog(backlogs: Sequence[int], shape: Shape) -> dict[int, tuple[float, float]]:
+    """All of them at once and by turns: what else the machine does then costs each the same."""
+    with ExitStack() as stack:
+        served = {backlog: stack.enter_context(backlogged(backlog, shape)) for backlog in backlogs}
+        clients = {backlog: client_of(endpoint) for backlog, (endpoint, _) in served.items()}
+        sent: dict[int, list[float]] = {backlog: [] for backlog in backlogs}
+        taken: dict[int, list[float]] = {backlog: [] for backlog in backlogs}
+        numbers = count(10_000_000)
+        for _ in range(CALLS):
+            for backlog, (_, url) in served.items():
+                batch = entries(numbers, shape)
+                sent[backlog].append(_timed(partial(send, clients[backlog], url, batch)))
+                taken[backlog].append(_timed(partial(receive_and_delete, clients[backlog], url)))
+    return {size: (statistics.median(sent[size]) * 1000, statistics.median(taken[size]) * 1000) for size in backlogs}
 
 
 def _timed(call: Callable[[], object]) -> float:
@@ -205,12 +205,19 @@ def memory(largest: int) -> list[str]:
     for shape in Shape:
         for backlog in (size for size in BACKLOGS if size <= largest):
             with backlogged(backlog, shape) as (endpoint, url):
-                _costs(client_of(endpoint), url, shape)
+                _some_calls(client_of(endpoint), url, shape)
                 resident = psutil.Process(endpoint.pid).memory_info().rss / 1e6
             row = f"| {backlog:,} | {shape.value} | {resident:.0f} |"
-            print(row)
+            print(row, flush=True)
             table.append(row)
     return table
+
+
+def _some_calls(client: SQSClient, url: str, shape: Shape) -> None:
+    numbers = count(10_000_000)
+    for _ in range(CALLS):
+        send(client, url, entries(numbers, shape))
+        receive_and_delete(client, url)
 
 
 def _circumstances() -> str:
