@@ -5,7 +5,7 @@ DEV := .venv-$(VERSION)
 RUN := .venv-$(VERSION)-run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check conformance lock bench clean
+.PHONY: help demo test check conformance lock bench endpoints clean
 
 help: ## Show this.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -24,6 +24,9 @@ check: $(DEV)/dev.stamp ## The gate: ruff, format, mypy --strict, all tests with
 
 bench: $(DEV)/dev.stamp ## Measure: enqueue, drain, growth, latency.
 	$(DEV)/bin/python bench/run.py $(ARGS)
+
+endpoints: $(DEV)/dev.stamp ## Measure `fanfold serve` beside other SQS servers. ARGS="--growth", "--memory"
+	PYTHONPATH=. $(DEV)/bin/python bench/endpoints.py $(ARGS)
 
 conformance: $(DEV)/dev.stamp ## Ask others' SQS suites what they think of `fanfold serve`. ARGS="--suite moto"
 	$(DEV)/bin/python -m conformance $(ARGS)

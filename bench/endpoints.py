@@ -1,8 +1,8 @@
 """`fanfold serve` beside other implementations of SQS, asked by the same boto3 client, in one run.
 
-python -m bench.endpoints                      # send and drain, every peer that can be had here
-python -m bench.endpoints --growth             # cost of a call as the backlog grows: fanfold serve only
-python -m bench.endpoints --memory             # resident memory of the server, likewise
+make endpoints                   # send and drain, every peer that can be had here
+make endpoints ARGS=--growth     # cost of a call as the backlog grows: fanfold serve only
+make endpoints ARGS=--memory     # resident memory of the server, likewise
 
 `fanfold serve` writes every accepted message to the disk before it answers; the others here keep theirs in memory.
 Ratios within one run mean something; absolute figures depend on the machine and the hour. A round that takes too long
@@ -31,7 +31,7 @@ import click
 import psutil
 from botocore.config import Config
 
-from bench.backlog import Shape, backlogged
+from backlog import Shape, backlogged
 from conformance.environments import UnavailableError
 from conformance.peers import PEERS, REGION, Endpoint
 
