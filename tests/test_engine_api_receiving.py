@@ -320,6 +320,34 @@ class TestRetention:
         left = database.read(lambda c: c.execute("SELECT count(*) FROM messages").fetchone()).result()[0]
         assert left < 500
 
+    async def test_a_poll_gets_the_next_of_a_group_once_the_held_one_is_too_old(self, api):
+        await api("SetQueueAttributes", "orders.fifo", Attributes={"MessageRetentionPeriod": "60"})
+        await send_all(api, "orders.fifo", "a1")
+        await api.receive("orders.fifo", VisibilityTimeout=1000)
+        api.clock.advance(45)
+        await send_all(api, "orders.fifo", "a2")
+        poll = api.poll("orders.fifo")
+        await api.until_polling()
+        api.clock.advance(15)
+        assert [message["Body"] for message in await poll] == ["a2"]
+
+    @pytest.mark.parametrize("queue", ["orders", "orders.fifo"])
+    async def test_what_is_too_old_goes_from_the_file_though_nobody_asks(self, api, queue):
+        await api("SetQueueAttributes", queue, Attributes={"MessageRetentionPeriod": "60"})
+        database = api.engine._desk.database
+        for number in range(500):
+            await api.send(queue, str(number), f"g{number % 7}" if queue.endswith(".fifo") else None)
+        await api.create("others")
+        await api.send("others")  # kept for four days
+        await api.until_polling(0)
+        api.clock.advance(60)
+        left = 501
+        while left > 1:
+            [left] = await asyncio.wrap_future(
+                database.read(lambda c: c.execute("SELECT count(*) FROM messages").fetchone())
+            )
+        assert left == 1
+
     async def test_a_period_that_is_changed_counts_for_what_is_there(self, api):
         await send_all(api, "orders", "a")
         api.clock.advance(100)

@@ -1,4 +1,4 @@
-"""The work that nobody waits for: message move tasks, and what purged and deleted queues left behind."""
+"""The work that nobody waits for: message move tasks, what purges and deletes left behind, what has grown too old."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ _LOOK: Final = 5.0
 """Seconds between two looks at what another process, or one that has died, may have left to do."""
 _SLICE: Final = 1000
 """Messages of an abandoned stock that are deleted in one go."""
+_OLD: Final = 200
+"""Messages that are too old and are deleted in one go; each may make another one its group's head."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class Mover:
 
     async def _round(self) -> float | None:
         """One slice of all there is to do; answers when the next one is due, in seconds since the epoch."""
-        if not await asyncio.wrap_future(self._database.read(_has_work)):
+        if not await asyncio.wrap_future(self._database.read(self._has_work)):
             return None
         arrived, due = await asyncio.wrap_future(self._database.write(self._slice))
         for name, count in arrived.items():
@@ -79,14 +81,23 @@ class Mover:
         return None if due is None else due / 1000
 
     def _slice(self, connection: sqlite3.Connection) -> tuple[dict[str, int], int | None]:
-        now = int(self._clock.now() * 1000)
+        now = self._now()
         arrived: dict[str, int] = {}
-        dues = [now] if upkeep.clear(connection, _SLICE) else []
+        more = upkeep.clear(connection, _SLICE) | upkeep.expire_unasked(connection, now, _OLD)
+        dues = [now] if more else []
         for task in moves.running(connection):
             step = moves.step(connection, task, self._new_id, now)
             arrived |= {name: arrived.get(name, 0) + count for name, count in step.arrived.items()}
             dues += [] if step.due is None else [step.due]
         return arrived, min(dues, default=None)
+
+    def _has_work(self, connection: sqlite3.Connection) -> bool:
+        if upkeep.has_abandoned(connection) or moves.running(connection):
+            return True
+        return upkeep.overdue(connection, self._now()) is not None
+
+    def _now(self) -> int:
+        return int(self._clock.now() * 1000)
 
     async def _pause(self, seconds: float) -> None:
         waits = [asyncio.ensure_future(self._woken.wait()), asyncio.ensure_future(self._clock.sleep(seconds))]
@@ -95,7 +106,3 @@ class Mover:
         finally:
             for wait in waits:
                 wait.cancel()
-
-
-def _has_work(connection: sqlite3.Connection) -> bool:
-    return upkeep.has_abandoned(connection) or bool(moves.running(connection))

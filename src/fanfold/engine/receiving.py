@@ -80,7 +80,9 @@ def next_ready(connection: sqlite3.Connection, queue: Queue, now: int) -> int | 
         return _earliest(connection, queue, _LEASED)
     if _earliest(connection, queue, _AVAILABLE) is not None:
         return now
-    held = (_earliest(connection, queue, state) for state in (_LEASED, _DELAYED))
+    held = [_earliest(connection, queue, state) for state in (_LEASED, _DELAYED)]
+    if queue.fifo:
+        held.append(upkeep.next_expiry(connection, queue))  # the next of its group comes when a held message goes
     return min((at for at in held if at is not None), default=None)
 
 

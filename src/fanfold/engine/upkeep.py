@@ -8,7 +8,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from fanfold import sql
+from fanfold import limits, sql
+from fanfold.engine import queues
 from fanfold.engine.queues import Queue
 
 _SQL: Final = sql.load("fanfold.engine", "messages.sql")
@@ -24,6 +25,29 @@ def expire(connection: sqlite3.Connection, queue: Queue, now: int, most: int) ->
         for group_id in {group_id for group_id, head in gone if head}:
             promote(connection, queue, group_id, now)
     return len(gone)
+
+
+def next_expiry(connection: sqlite3.Connection, queue: Queue) -> int | None:
+    """When a queue's oldest message becomes too old; None where it keeps them for ever, or has none."""
+    retention = queue.settings.retention
+    row = None if retention is None else connection.execute(_SQL["oldest"], (queue.stock,)).fetchone()
+    return None if row is None or retention is None else row[0] + retention
+
+
+def expire_unasked(connection: sqlite3.Connection, now: int, most: int) -> bool:
+    """Delete messages that are too old of a queue that nobody may be asking; answers whether there may be more.
+
+    Nobody has to be woken: who waits for what a held message hides minds `next_expiry`.
+    """
+    name = overdue(connection, now)
+    queue = None if name is None else queues.find(connection, name)
+    return queue is not None and expire(connection, queue, now, most) > 0
+
+
+def overdue(connection: sqlite3.Connection, now: int) -> str | None:
+    """The name of a queue that has messages older than it keeps them; None where there is no such queue."""
+    row = connection.execute(_SQL["overdue"], {"now": now, "default": limits.DEFAULT_RETENTION}).fetchone()
+    return None if row is None else str(row[0])
 
 
 def forget(connection: sqlite3.Connection, now: int, most: int) -> None:

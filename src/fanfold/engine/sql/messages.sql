@@ -168,6 +168,19 @@ DELETE FROM messages
 WHERE seq IN (SELECT seq FROM messages WHERE stock = ? AND sent_at <= ? ORDER BY sent_at LIMIT ?)
 RETURNING group_id, head;
 
+-- name: oldest
+-- When the oldest message of a queue was sent.
+SELECT sent_at FROM messages WHERE stock = ? ORDER BY sent_at LIMIT 1;
+
+-- name: overdue
+-- A queue with a message that is older than the queue keeps it; the default is told in seconds, and 0 keeps for ever.
+SELECT q.name FROM queues AS q
+WHERE q.id > 0 AND EXISTS (
+    SELECT 1 FROM messages WHERE stock = q.stock AND sent_at <= :now
+        - 1000 * nullif(CAST(coalesce(json_extract(q.attributes, '$.MessageRetentionPeriod'), :default) AS INTEGER), 0)
+)
+LIMIT 1;
+
 -- name: abandoned
 -- A stock that waits to be cleared away.
 SELECT id FROM stocks WHERE abandoned = 1 AND id > 0 LIMIT 1;
