@@ -23,14 +23,15 @@ class Fifo:
 
     suffix = ".fifo"
 
-    def __init__(self, *, max_receive_count: int = 100) -> None:
+    def __init__(self, *, max_receive_count: int = 100, delay: int = 0) -> None:
         self.now = START * 1000
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.executescript("".join(queues.SCHEMA))
         self.name, self.dead_letter_name = f"tasks{self.suffix}", f"tasks-dlq{self.suffix}"
         redrive = Redrive(self.dead_letter_name, max_receive_count)
         self.create(NewQueue(name=self.dead_letter_name, attributes=KEEPS_FOR_EVER))
-        self.create(NewQueue(name=self.name, attributes=KEEPS_FOR_EVER, redrive=redrive))
+        attributes = {**KEEPS_FOR_EVER, "DelaySeconds": str(delay)}
+        self.create(NewQueue(name=self.name, attributes=attributes, redrive=redrive))
         self._numbers = itertools.count(1)
 
     def create(self, new: NewQueue) -> None:
@@ -103,68 +104,83 @@ class Fifo:
         return None if at is None else (at - self.now) / 1000
 
 
+class Loose(Fifo):
+    """A standard queue with its dead letter queue."""
+
+    suffix = ""
+
+
 def bodies(messages) -> list[str]:
     return [message.body for message in messages]
 
 
 @dataclass(eq=False)
 class ModelMessage:
-    """A message of the model."""
+    """A message of the model: leased or delayed until `until`, or free since then."""
 
     body: str
     group: str
-    deduplication_id: str
     number: int
-    visible_at: int
+    until: int
+    state: str = "free"
     receive_count: int = 0
-    received_at: int = 0
     handles: list[str] = field(default_factory=list)
 
+    def available(self, now: int) -> bool:
+        return self.state == "free" or self.until <= now
+
     def held_by(self, handle: str, now: int) -> bool:
-        return self.handles[-1:] == [handle] and self.visible_at > now
+        return self.handles[-1:] == [handle] and self.state == "leased" and self.until > now
 
 
 class Model:
     """The group rules as one would say them: lists in memory, in seconds, no index and no head."""
 
-    def __init__(self, max_receive_count: int) -> None:
+    def __init__(self, max_receive_count: int, delay: int) -> None:
         self.now = START
         self.max_receive_count = max_receive_count
+        self.delay = delay
         self.groups: dict[str, list[ModelMessage]] = {}
-        self.available_since: dict[str, int] = {}
         self.dead: list[str] = []
         self.moved: set[ModelMessage] = set()
         self._sent: dict[str, tuple[int, ModelMessage]] = {}
+        self._closed: set[str] = set()
         self._numbers = itertools.count()
 
     def messages(self) -> Iterator[ModelMessage]:
         for group in self.groups.values():
             yield from group
 
-    def send(self, body: str, group: str, deduplication_id: str) -> ModelMessage:
-        """The message that the send stands for: a new one, or the first with its id."""
+    def pass_time(self, seconds: int) -> None:
+        self.now += seconds
+        self._closed |= {key for key, (sent_at, _) in self._sent.items() if self.now >= sent_at + 300}
+
+    def send(self, body: str, group: str, deduplication_id: str, *, remembered: bool = True) -> ModelMessage:
+        """The message that the send stands for: a new one, or the first with its id.
+
+        A window that was over may be forgotten or not when the clock has stepped back into it: `remembered` says it.
+        """
         sent_at, first = self._sent.get(deduplication_id, (None, None))
-        if first is not None and sent_at is not None and self.now < sent_at + 300:
+        open_still = sent_at is not None and self.now < sent_at + 300
+        if first is not None and open_still and (deduplication_id not in self._closed or remembered):
             return first
-        message = ModelMessage(body, group, deduplication_id, next(self._numbers), self.now)
+        self._closed.discard(deduplication_id)
+        state = "delayed" if self.delay else "free"
+        message = ModelMessage(body, group, next(self._numbers), self.now + self.delay, state)
         self._sent[deduplication_id] = (self.now, message)
-        queue = self.groups.setdefault(group, [])
-        queue.append(message)
-        if len(queue) == 1:
-            self.available_since[group] = self.now
+        self.groups.setdefault(group, []).append(message)
         return message
 
     def receive(self, limit: int, lease: int) -> list[ModelMessage]:
         taken: list[ModelMessage] = []
         spent: list[ModelMessage] = []
         for group in self._turns():
-            for message in itertools.takewhile(lambda m: m.visible_at <= self.now, self.groups[group]):
+            for message in itertools.takewhile(lambda m: m.available(self.now), self.groups[group]):
                 if len(taken) == limit:
                     break
                 (spent if message.receive_count >= self.max_receive_count else taken).append(message)
         for message in taken:
             message.receive_count += 1
-            message.received_at = self.now
             self.change(message, lease)
         for message in spent:
             self.dead.append(message.body)
@@ -173,25 +189,32 @@ class Model:
         return taken
 
     def change(self, message: ModelMessage, seconds: int) -> None:
-        message.visible_at = self.now + seconds
-        if self.groups[message.group][0] is message:
-            self.available_since[message.group] = message.visible_at
+        message.until = self.now + seconds
+        message.state = "leased" if seconds else "free"
 
     def remove(self, message: ModelMessage) -> None:
         group = self.groups[message.group]
         was_head = group[0] is message
         group.remove(message)
         if not group:
-            del self.groups[message.group], self.available_since[message.group]
-        elif was_head:
-            group[0].visible_at = max(group[0].visible_at, self.now)
-            self.available_since[message.group] = group[0].visible_at
+            del self.groups[message.group]
+        elif was_head and group[0].available(self.now):
+            group[0].state, group[0].until = "free", self.now
 
-    def counts(self) -> tuple[int, int]:
-        """Available and in flight."""
-        invisible = sum(message.visible_at > self.now for message in self.messages())
-        return sum(1 for _ in self.messages()) - invisible, invisible
+    def counts(self) -> tuple[int, int, int]:
+        """Available, in flight, delayed."""
+        states = [None if message.available(self.now) else message.state for message in self.messages()]
+        return states.count(None), states.count("leased"), states.count("delayed")
+
+    def next_available(self) -> int | None:
+        """Seconds until a message can be received."""
+        heads = [messages[0] for messages in self.groups.values()]
+        return min((0 if m.available(self.now) else m.until - self.now for m in heads), default=None)
 
     def _turns(self) -> list[str]:
-        ready = [group for group, messages in self.groups.items() if messages[0].visible_at <= self.now]
-        return sorted(ready, key=lambda group: (self.available_since[group], self.groups[group][0].number))
+        heads = [messages[0] for messages in self.groups.values() if messages[0].available(self.now)]
+        return [head.group for head in sorted(heads, key=self._turn)]
+
+    def _turn(self, head: ModelMessage) -> tuple[bool, int, int]:
+        """What is free since a time to come was so before the clock stepped back."""
+        return head.until <= self.now, head.until, head.number

@@ -39,8 +39,8 @@ MAY_IMPORT = {
     "edges": list(LAYERS),
 }
 
-ENGINE_WITH_SQL = """actions_attributes actions_queues actions_receive actions_send actions_settle attempts counting
-desk doorbell leases moving queues receiving sending upkeep"""
+ENGINE_WITH_SQL = """actions_attributes actions_moves actions_queues actions_receive actions_send actions_settle
+attempts counting desk doorbell leases mover moves moving queues receiving sending upkeep"""
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|WITH)\s")
 HEAVY = ["boto3", "botocore", "rich", "click", "pebble", "uvicorn"]
 

@@ -20,7 +20,7 @@ from fanfold.engine import attributes, counting, leases, queues, receiving, send
 from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.messages import encode_strings, strings
 from fanfold.engine.policies import Redrive
-from fanfold.engine.polling import LongPolls, Look, Source
+from fanfold.engine.polling import LongPolls, Look, Source, attended
 from fanfold.engine.queues import NewQueue, Queue
 from fanfold.engine.receiving import Receive, Received
 from fanfold.engine.sending import NewMessage
@@ -200,7 +200,14 @@ class SqliteBroker:
             found = self._receive(connection, queue, most, milliseconds)
             return Look(found=found, ready_at=None if found else self._next_ready(connection, queue))
 
-        return await self._write(look)
+        return await attended(self._database.write(look), lambda found: self._take_back(found.found))
+
+    def _take_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Undo the receive of messages that nobody saw, without waiting for it; from any thread."""
+        handles = [delivery.receipt_handle for delivery in deliveries]
+        if handles:
+            undone = self._database.write(lambda c: leases.take_back(c, self._queue(c), handles, self._now()))
+            undone.add_done_callback(lambda _: self._doorbell.ring(self._address.queue, len(handles)))
 
     def _receive(self, connection: sqlite3.Connection, queue: Queue, limit: int, lease: int) -> list[Delivery]:
         request = Receive(limit=limit, lease=lease, now=self._now())

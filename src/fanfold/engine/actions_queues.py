@@ -71,7 +71,8 @@ async def delete_queue(desk: Desk, request: Request, context: CallContext) -> An
     """DeleteQueue, with all its messages."""
     name = queue_name(request)
     await desk.write(lambda c: queues.delete(c, queues.load(c, name), desk.now()))
-    desk.doorbell.ring(name)
+    desk.doorbell.ring_all(name)
+    desk.wake_mover()
     return {}
 
 
@@ -86,6 +87,7 @@ async def purge_queue(desk: Desk, request: Request, context: CallContext) -> Ans
         queues.purge(connection, queue, now)
 
     await desk.write(purge)
+    desk.wake_mover()
     return {}
 
 

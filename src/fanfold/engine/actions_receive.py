@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fanfold import limits
-from fanfold.engine import attempts, errors, messages, queues, receiving
+from fanfold.engine import attempts, errors, leases, messages, queues, receiving
 from fanfold.engine.desk import Answer, CallContext, Desk, Request, queue_name, within, without_empty
 from fanfold.engine.drafts import sequence_number
 from fanfold.engine.polling import Look, Source
@@ -29,7 +30,6 @@ _SYSTEM: Final = frozenset(
         "DeadLetterQueueSourceArn",
     )
 )
-_OTHER_TYPE: Final = "The request include parameter that is not valid for this queue type."
 _MOST: Final = limits.MAX_BATCH_ENTRIES
 
 
@@ -51,10 +51,31 @@ async def receive_message(desk: Desk, request: Request, context: CallContext) ->
     wanted = _wanted(request)
     source = Source(
         queue=wanted.name,
-        receive=lambda: desk.write(lambda c: _look(desk, c, wanted)),
+        receive=lambda: desk.receive(
+            lambda c: _look(desk, c, wanted), lambda look: _unattended(desk, wanted.name, look)
+        ),
         ready_at=lambda: desk.read(lambda c: _ready_at(desk, c, queues.load(c, wanted.name))),
+        particular=wanted.attempt is not None,
     )
     return without_empty({"Messages": await desk.polls.receive(source, wanted.wait)})
+
+
+def give_back(desk: Desk, name: str, handles: Sequence[str]) -> Future[None]:
+    """Undo the receive of messages that nobody saw; from any thread."""
+
+    def undo(connection: sqlite3.Connection) -> None:
+        queue = queues.find(connection, name)
+        if queue is not None:
+            leases.take_back(connection, queue, handles, desk.now())
+
+    undone = desk.database.write(undo)
+    undone.add_done_callback(lambda _: desk.doorbell.ring(name, len(handles)))
+    return undone
+
+
+def _unattended(desk: Desk, name: str, look: Look[Answer]) -> None:
+    if look.found:
+        give_back(desk, name, [message["ReceiptHandle"] for message in look.found])
 
 
 def _wanted(request: Request) -> _Wanted:
@@ -85,15 +106,14 @@ def _range(most: int) -> str:
 
 def _look(desk: Desk, connection: sqlite3.Connection, wanted: _Wanted) -> Look[Answer]:
     queue = queues.load(connection, wanted.name)
-    if wanted.attempt is not None and not queue.fifo:
-        raise errors.invalid_value(wanted.attempt, "ReceiveRequestAttemptId", _OTHER_TYPE)
     lease = queue.settings.visibility if wanted.lease is None else wanted.lease
     request = Receive(limit=wanted.limit, lease=lease, now=desk.now())
     wait = queue.settings.wait / 1000
     patient = (wait if wanted.wait is None else wanted.wait) > 0
     if not queue.fifo and not patient and not receiving.room_in_flight(connection, queue, request.now):
         raise errors.over_limit(f"Too many messages are in flight: {limits.MAX_IN_FLIGHT} is the most.")
-    found = attempts.receive(connection, queue, request, wanted.attempt, desk.new_receipt)
+    attempt = wanted.attempt if queue.fifo else None  # a standard queue takes no notice
+    found = attempts.receive(connection, queue, request, attempt, desk.new_receipt)
     ready_at = None if found else _ready_at(desk, connection, queue)
     return Look(found=[_told(desk, queue, message, wanted) for message in found], ready_at=ready_at, wait=wait)
 

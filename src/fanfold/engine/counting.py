@@ -20,12 +20,17 @@ def status(connection: sqlite3.Connection, queue: Queue, now: int) -> QueueStatu
     """Exact counts. Messages behind a held head count as available, as on SQS."""
     leased = count_held(connection, queue, _LEASED, now)
     delayed = count_held(connection, queue, _DELAYED, now)
-    total = connection.execute(_SQL["counts"], (queue.stock,)).fetchone()[0]
     return QueueStatus(
-        messages_available=total - leased - delayed,
+        messages_available=total(connection, queue) - leased - delayed,
         messages_in_flight=leased,
         messages_delayed=delayed,
     )
+
+
+def total(connection: sqlite3.Connection, queue: Queue) -> int:
+    """How many messages a queue has, in whatever state."""
+    count: int = connection.execute(_SQL["counts"], (queue.stock,)).fetchone()[0]
+    return count
 
 
 def peek(connection: sqlite3.Connection, queue: Queue, limit: int) -> list[tuple[DeadLetter, Mapping[str, str]]]:

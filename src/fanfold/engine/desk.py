@@ -15,7 +15,7 @@ from fanfold.database import Database
 from fanfold.engine import errors
 from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.errors import SqsError
-from fanfold.engine.polling import LongPolls
+from fanfold.engine.polling import LongPolls, attended
 
 T = TypeVar("T")
 Request = Mapping[str, Any]
@@ -62,6 +62,15 @@ class Desk:
     async def read(self, operation: Operation[T]) -> T:
         """Run an operation that changes nothing."""
         return _unless_refused(await asyncio.wrap_future(self.database.read(_refusing(operation))))
+
+    async def receive(self, operation: Operation[T], unattended: Callable[[T], None]) -> T:
+        """Run a receive; its result goes to `unattended` where whoever called is gone when it comes."""
+
+        def left(result: T | SqsError) -> None:
+            if not isinstance(result, SqsError):
+                unattended(result)
+
+        return _unless_refused(await attended(self.database.write(_refusing(operation)), left))
 
     def now(self) -> int:
         """Milliseconds since the epoch. To be read inside an operation, after the wait for the file."""

@@ -16,7 +16,8 @@ _OTHER_TYPE: Final = "The request include parameter that is not valid for this q
 _NO_DEDUPLICATION: Final = (
     "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly"
 )
-_FIRST_SEQUENCE_NUMBER: Final = 10**19
+_BEFORE_ALL_SEQUENCE_NUMBERS: Final = 2**64
+"""20 digits from the first one on, and no run of zeros that a tool could take for something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ def draft(given: Mapping[str, Any], message_id: str, *, trace_header: str | None
     """
     body: str = given.get("MessageBody") or ""
     if not body:
-        raise errors.missing(f"{entry}.MessageBody" if entry else "MessageBody")
+        raise _no_body(given, entry)
     messages.check_body(body)
     attributes: Mapping[str, Any] = given.get("MessageAttributes") or {}
     messages.check_attributes(attributes)
@@ -77,7 +78,14 @@ def answer(queue: Queue, draft: Draft, sent: Sent) -> dict[str, Any]:
 
 def sequence_number(seq: int) -> str:
     """A SequenceNumber: 20 digits, growing."""
-    return str(_FIRST_SEQUENCE_NUMBER + seq)
+    return str(_BEFORE_ALL_SEQUENCE_NUMBERS + seq)
+
+
+def _no_body(given: Mapping[str, Any], entry: str | None) -> SqsError:
+    if entry is None:
+        return errors.missing("MessageBody")
+    missing = errors.missing(f"{entry}.MessageBody")
+    return missing if given.get("MessageBody") is None else SqsError("EmptyValue", missing.message)
 
 
 def _refusal_fifo(queue: Queue, draft: Draft) -> SqsError | None:

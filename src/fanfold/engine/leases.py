@@ -34,6 +34,14 @@ def change_visibility(
     return [_change(connection, queue, text, milliseconds, now) for text, milliseconds in changes]
 
 
+def take_back(connection: sqlite3.Connection, queue: Queue, texts: Iterable[str], now: int) -> None:
+    """Undo receives whose answers nobody saw: available again, and no receive the more."""
+    parsed = (handles.parse(text, queue.id) for text in texts)
+    visible_at = now if queue.fifo else 0
+    taken = [(visible_at, h.seq, queue.stock, h.receipt, now) for h in parsed if isinstance(h, Handle)]
+    connection.executemany(_SQL["take_back"], taken)
+
+
 def bury(
     connection: sqlite3.Connection, queue: Queue, target: Queue, burials: Iterable[tuple[str, NewMessage]], now: int
 ) -> list[EntryError | None]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from fanfold.clock import Clock, SystemClock
 from fanfold.database import Database
 from fanfold.engine import (
     actions_attributes,
+    actions_moves,
     actions_queues,
     actions_receive,
     actions_send,
@@ -19,15 +21,18 @@ from fanfold.engine import (
     errors,
     queues,
 )
-from fanfold.engine.desk import Answer, CallContext, Desk, Request
+from fanfold.engine.desk import Answer, CallContext, Desk, Request, queue_name
 from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.errors import SqsError
+from fanfold.engine.mover import Mover
 from fanfold.engine.polling import LongPolls
+from fanfold.errors import StorageError
 
 __all__ = ["CallContext", "SqsEngine", "SqsError"]
 
 _ACTIONS: Final[Mapping[str, Callable[[Desk, Request, CallContext], Awaitable[Answer]]]] = {
     "AddPermission": actions_attributes.add_permission,
+    "CancelMessageMoveTask": actions_moves.cancel_message_move_task,
     "ChangeMessageVisibility": actions_settle.change_message_visibility,
     "ChangeMessageVisibilityBatch": actions_settle.change_message_visibility_batch,
     "CreateQueue": actions_queues.create_queue,
@@ -37,6 +42,7 @@ _ACTIONS: Final[Mapping[str, Callable[[Desk, Request, CallContext], Awaitable[An
     "GetQueueAttributes": actions_attributes.get_queue_attributes,
     "GetQueueUrl": actions_queues.get_queue_url,
     "ListDeadLetterSourceQueues": actions_queues.list_dead_letter_source_queues,
+    "ListMessageMoveTasks": actions_moves.list_message_move_tasks,
     "ListQueueTags": actions_attributes.list_queue_tags,
     "ListQueues": actions_queues.list_queues,
     "PurgeQueue": actions_queues.purge_queue,
@@ -45,6 +51,7 @@ _ACTIONS: Final[Mapping[str, Callable[[Desk, Request, CallContext], Awaitable[An
     "SendMessage": actions_send.send_message,
     "SendMessageBatch": actions_send.send_message_batch,
     "SetQueueAttributes": actions_attributes.set_queue_attributes,
+    "StartMessageMoveTask": actions_moves.start_message_move_task,
     "TagQueue": actions_attributes.tag_queue,
     "UntagQueue": actions_attributes.untag_queue,
 }
@@ -55,7 +62,7 @@ class SqsEngine:
 
     A call is one action as the JSON protocol carries it: names as in the service model, binaries as bytes. Its answer
     is told after its commit: what it says is done survives a crash. Many processes may share the file, and any event
-    loop may call.
+    loop may call. Message move tasks run while an engine is open, whoever started them.
     """
 
     def __init__(
@@ -82,6 +89,7 @@ class SqsEngine:
         """
         self._database = database
         doorbell, timer = Doorbell(database), clock or SystemClock()
+        self._mover = Mover(database, timer, doorbell, new_id)
         self._desk = Desk(
             database=database,
             clock=timer,
@@ -92,7 +100,7 @@ class SqsEngine:
             account=account,
             region=region,
             recreate_delay=recreate_delay,
-            wake_mover=lambda: None,
+            wake_mover=self._mover.wake,
         )
         self._open = False
 
@@ -104,6 +112,7 @@ class SqsEngine:
         """
         if not self._open:
             await asyncio.to_thread(self._prepare)
+            self._mover.start()
             self._open = True
 
     async def close(self) -> None:
@@ -111,6 +120,7 @@ class SqsEngine:
         if self._open:
             self._open = False
             self.end_polls()
+            await self._mover.stop()
             await asyncio.to_thread(self._desk.doorbell.close)
             await asyncio.to_thread(self._database.close)
 
@@ -131,6 +141,16 @@ class SqsEngine:
         if act is None:
             raise errors.invalid_action(action)
         return await act(self._desk, request, context)
+
+    async def give_back(self, queue_url: str, receipt_handles: Sequence[str]) -> None:
+        """Undo receives whose answers reached nobody: their messages are available again, and not received.
+
+        Messages that were settled since, or whose lease has ended, stay as they are, and so does everything where the
+        file fails: then the leases run out. A receive without a lease is not undone.
+        """
+        name = queue_name({"QueueUrl": queue_url})
+        with contextlib.suppress(StorageError):
+            await asyncio.wrap_future(actions_receive.give_back(self._desk, name, receipt_handles))
 
     def _prepare(self) -> None:
         with self._database.opening():

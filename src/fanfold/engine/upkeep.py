@@ -41,6 +41,11 @@ def clear(connection: sqlite3.Connection, most: int) -> bool:
     return True
 
 
+def has_abandoned(connection: sqlite3.Connection) -> bool:
+    """Whether purged or deleted queues left something behind."""
+    return connection.execute(_SQL["abandoned"]).fetchone() is not None
+
+
 def promote(connection: sqlite3.Connection, queue: Queue, group_id: str, now: int) -> None:
     """Make the next message of a FIFO queue's group its head."""
     connection.execute(_SQL["promote"], (queue.stock, group_id, now))

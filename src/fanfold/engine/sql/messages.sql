@@ -136,6 +136,12 @@ UPDATE messages
 SET visible_at = CASE WHEN :until > :now THEN min(:until, received_at + :longest) ELSE 0 END, state = (:until > :now)
 WHERE seq = :seq AND stock = :stock AND :until < received_at + :longest + 1000;
 
+-- name: take_back
+-- Undoes a receive that nobody saw.
+UPDATE messages SET receive_count = receive_count - 1, state = 0, visible_at = ?,
+    first_received_at = CASE WHEN receive_count > 1 THEN first_received_at END
+WHERE seq = ? AND stock = ? AND receipt = ? AND state = 1 AND visible_at > ?;
+
 -- name: held
 -- Whether a receipt's lease still runs.
 SELECT 1 FROM messages WHERE seq = ? AND stock = ? AND receipt = ? AND state = 1 AND visible_at > ?;

@@ -191,20 +191,20 @@ CREATE INDEX attempts_age ON attempts (expires_at);
 -- Message move tasks. The cursor (`reached_at`, `reached_seq`) goes through the source by age, up to what was there when
 -- the task began (`last_seq`). `stepped_at` is up to when the rate has been used up.
 CREATE TABLE move_tasks (
-    id          TEXT PRIMARY KEY,
+    number      INTEGER PRIMARY KEY AUTOINCREMENT,
+    id          TEXT NOT NULL UNIQUE,
     source      TEXT NOT NULL,
     destination TEXT,
     rate        INTEGER,
-    status      TEXT NOT NULL,
+    status      TEXT NOT NULL DEFAULT 'RUNNING',
     failure     TEXT,
     moved       INTEGER NOT NULL DEFAULT 0,
     to_move     INTEGER NOT NULL,
     last_seq    INTEGER NOT NULL,
     reached_at  INTEGER NOT NULL,
-    reached_seq INTEGER NOT NULL DEFAULT 0,
+    reached_seq INTEGER NOT NULL,
     stepped_at  INTEGER NOT NULL,
-    started_at  INTEGER NOT NULL,
-    number      INTEGER NOT NULL
-) WITHOUT ROWID;
+    started_at  INTEGER NOT NULL
+);
 CREATE INDEX move_tasks_source ON move_tasks (source, number);
-CREATE INDEX move_tasks_running ON move_tasks (id) WHERE status = 'RUNNING';
+CREATE INDEX move_tasks_running ON move_tasks (number) WHERE status = 'RUNNING';
