@@ -130,7 +130,7 @@ class Registry:
     def _define(
         self, name: str, function: Callable[..., Any], known: Collection[str], *, process: bool, **options: Any
     ) -> Definition:
-        parameters = self._parameters(name, function, known)
+        parameters = parameters_of(f"task {name!r}", function, known, self._words)
         runs = _where(name, function, parameters, process=process)
         return Definition(
             name=name,
@@ -141,22 +141,34 @@ class Registry:
             **_checked(name, **options),
         )
 
-    def _parameters(self, name: str, function: Callable[..., Any], known: Collection[str]) -> dict[str, str]:
-        meanings = {self._words.get(value, value): value for value in known} | {value: value for value in known}
-        found: dict[str, str] = {}
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                found |= {self._words.get(value, value): value for value in known if value not in found.values()}
-            elif parameter.name not in meanings or parameter.kind in (
-                parameter.POSITIONAL_ONLY,
-                parameter.VAR_POSITIONAL,
-            ):
-                raise DeclarationError(
-                    f"task {name!r} asks for {str(parameter)!r}; a task can ask, by keyword, for {', '.join(meanings)}"
-                )
-            else:
-                found[parameter.name] = meanings[parameter.name]
-        return found
+
+def parameters_of(
+    what: str, function: Callable[..., Any], known: Collection[str], words: Mapping[str, str]
+) -> dict[str, str]:
+    """What a function asks for by parameter name: its parameters and the values of `known` that they mean.
+
+    `words` are the team's own for some of the values. `**keywords` get all that is left.
+
+    Raises:
+        DeclarationError: it asks for something that nobody knows; the text begins with `what`.
+    """
+    meanings = {words.get(value, value): value for value in known} | {value: value for value in known}
+    found: dict[str, str] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            found |= {words.get(value, value): value for value in known if value not in found.values()}
+        elif parameter.name not in meanings or parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
+            raise DeclarationError(
+                f"{what} asks for {str(parameter)!r}; it can ask, by keyword, for {', '.join(meanings)}"
+            )
+        else:
+            found[parameter.name] = meanings[parameter.name]
+    return found
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it makes a coroutine: an async function, or an object whose `__call__` is one."""
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
 
 def check_text(what: str, value: object) -> str:
@@ -196,7 +208,7 @@ def _check_name(name: str) -> None:
 
 
 def _where(name: str, function: Callable[..., Any], parameters: Mapping[str, str], *, process: bool) -> Runs:
-    asynchronous = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+    asynchronous = is_async(function)
     if not process:
         return Runs.ON_LOOP if asynchronous else Runs.IN_THREAD
     if asynchronous:
