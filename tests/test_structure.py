@@ -20,7 +20,7 @@ SOURCES = {
 
 LAYERS = {
     "values": "clock context errors ids limits model outcome retry",
-    "mechanisms": "batcher codec connection_thread database portal registry service settings slots sql telemetry "
+    "mechanisms": "batcher codec connection_thread database fold portal registry service settings slots sql telemetry "
     "turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",

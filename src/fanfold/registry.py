@@ -7,7 +7,7 @@ import inspect
 import keyword
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final, TypeVar
 
@@ -15,6 +15,7 @@ import msgspec
 
 from fanfold import limits
 from fanfold.errors import ConfigurationError, DeclarationError, InvalidInputError, UnknownTaskError
+from fanfold.fold import FAN_OUT, Step, alone, followed_in_thread, followed_on_loop
 from fanfold.model import FOLD_NAME, Json
 from fanfold.retry import Backoff
 
@@ -75,7 +76,11 @@ class Registry:
     def __init__(self, *, entity: str = "entity_id", task: str = "task_name") -> None:
         self._words = _checked_words(entity, task)
         self._tasks: dict[str, Definition] = {}
+        self._handler: Definition | None = None
+        self._after_fold: Definition | None = None
+        self._step: Step | None = None
         self.fold: Definition | None = None
+        """What runs when a fan-out is complete: the handler, and the step behind it; None without either."""
 
     def __contains__(self, name: object) -> bool:
         return name in self._tasks
@@ -120,12 +125,45 @@ class Registry:
         Raises:
             DeclarationError: there is one already, or a parameter or an option can't work.
         """
-        if self.fold is not None:
+        if self._handler is not None:
             raise DeclarationError("on_complete is declared twice; call the second function from the first")
         if "process" in options:
             raise DeclarationError("on_complete has no option 'process': it runs on the loop, a plain one in a thread")
-        self.fold = self._define(FOLD_NAME, function, FOLD_PARAMETERS, process=False, **options)
+        self._handler = self._define(FOLD_NAME, function, FOLD_PARAMETERS, process=False, **options)
+        self._put_fold_together()
         return function
+
+    def follow_fold(self, step: Step, **options: Any) -> None:
+        """Let `step` run behind the fold's handler, or alone where there is none, in the same task.
+
+        The handler goes first: whoever is told by the step that a fan-out is complete finds the handler's work done.
+        `options` (timeout, max_attempts, backoff) hold where there is no handler, whose own ones count for both.
+
+        Raises:
+            DeclarationError: there is one already, or an option can't work.
+        """
+        if self._step is not None:
+            raise DeclarationError("publish_completions is declared twice; a fold has one record")
+        self._after_fold = Definition(
+            name=FOLD_NAME,
+            function=alone(step),
+            runs=Runs.ON_LOOP,
+            parameters={FAN_OUT: "fan_out"},
+            **_checked(FOLD_NAME, **options),
+        )
+        self._step = step
+        self._put_fold_together()
+
+    def _put_fold_together(self) -> None:
+        self.fold = handler = self._handler or self._after_fold
+        if self._handler is None or self._step is None or handler is None:
+            return
+        compose = followed_on_loop if handler.runs is Runs.ON_LOOP else followed_in_thread
+        self.fold = replace(
+            handler,
+            function=compose(handler.function, self._step),
+            parameters={**handler.parameters, FAN_OUT: "fan_out"},
+        )
 
     def _define(
         self, name: str, function: Callable[..., Any], known: Collection[str], *, process: bool, **options: Any

@@ -1,8 +1,8 @@
 """Which offsets of one partition may be committed: a pure tracker, free of I/O.
 
-A committed offset tells Kafka that everything below it is done, so it may only move over records that are in the ledger,
-without a gap. Offsets have holes of their own (compaction, transaction markers): contiguous means contiguous among the
-records that were received.
+A committed offset tells Kafka that everything below it is done, so it may only move over records that are in the
+ledger, without a gap. Offsets have holes of their own (compaction, transaction markers): contiguous means contiguous
+among the records that were received.
 """
 
 from __future__ import annotations
