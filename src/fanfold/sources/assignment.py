@@ -93,14 +93,15 @@ class Assignment:
         self.bytes += size
         return ticket
 
-    def settle(self, ticket: Ticket) -> bool:
-        """A record is done; answers whether it was still held."""
+    def settle(self, ticket: Ticket, *, done: bool) -> bool:
+        """A record is over; answers whether it was still held. One that isn't `done` keeps its place uncommitted."""
         held = self._held.get(ticket.place)
         if held is None or held.unsettled.get(ticket.offset) is not ticket:
             return False
         del held.unsettled[ticket.offset]
         self.bytes -= ticket.size
-        held.offsets.done(ticket.offset)
+        if done:
+            held.offsets.done(ticket.offset)
         return True
 
     def unsettled(self, places: Iterable[Place] | None = None) -> int:
@@ -109,8 +110,8 @@ class Assignment:
 
     def oldest(self) -> Ticket | None:
         """The record that has been in flight for longest."""
-        first = (held.unsettled[held.offsets.oldest] for held in self._held.values() if held.offsets.oldest is not None)
-        return min(first, key=lambda ticket: ticket.received_at, default=None)
+        first = (next(iter(held.unsettled.values()), None) for held in self._held.values())
+        return min((t for t in first if t is not None), key=lambda ticket: ticket.received_at, default=None)
 
     def commits(self, places: Iterable[Place] | None = None) -> dict[Place, int]:
         """Positions of these partitions (None: of all) that the group doesn't know yet."""

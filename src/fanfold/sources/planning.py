@@ -72,11 +72,11 @@ def prepare(declaration: EventDeclaration, record: Record) -> Prepared | Poison:
     """Decode a record, and say whose it is."""
     try:
         event = decode(declaration, record)
-    except Exception as error:  # noqa: BLE001 - a decoder can raise anything, and every event ends somewhere
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code raises anything; every event ends
         return Poison("decoding", failure_of(error, __file__))
     try:
         return _identified(declaration, record, event)
-    except Exception as error:  # noqa: BLE001 - as above
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
         return Poison("identifying", failure_of(error, __file__))
 
 
@@ -87,7 +87,7 @@ def plan(declaration: EventDeclaration, record: Record) -> Decision | Prepared:
         return prepared
     try:
         return _decided(prepared, declaration.planner(prepared.values))
-    except Exception as error:  # noqa: BLE001 - as above
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
         return _undecided(error)
 
 
@@ -95,7 +95,7 @@ async def plan_async(declaration: EventDeclaration, prepared: Prepared) -> Decis
     """Decide about a prepared event with its async planner."""
     try:
         return _decided(prepared, await declaration.planner(prepared.values))
-    except Exception as error:  # noqa: BLE001 - as above
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
         return _undecided(error)
 
 
@@ -141,7 +141,7 @@ def _decided(prepared: Prepared, answer: Any) -> Decision:
     )
 
 
-def _undecided(error: Exception) -> Decision:
+def _undecided(error: Exception | SystemExit) -> Decision:
     if isinstance(error, Retry):
         return Later(_PLANNER_DELAY if error.delay is None else error.delay, error.failure)
     return Poison("planning", error.failure if isinstance(error, Reject) else failure_of(error, __file__))
