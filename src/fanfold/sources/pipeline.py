@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from typing import Any, Final
 
@@ -20,6 +18,7 @@ from fanfold.retry import Backoff
 from fanfold.sources.assignment import Place, Ticket
 from fanfold.sources.declaration import EventDeclaration
 from fanfold.sources.lanes import Lanes, Turn
+from fanfold.sources.order import Order
 from fanfold.sources.planning import Decision, Later, Planned, Poison, Prepared, plan, plan_async
 from fanfold.sources.record import Record
 from fanfold.sources.tally import Tally, Trouble
@@ -30,14 +29,6 @@ _CHUNK: Final = 64
 """Records that one visit to a thread plans: the visit costs more than most plans."""
 _PATIENCE: Final = Backoff(base=0.5, factor=2, cap=15)
 """Between tries of a record that the queue, the ledger or the dead letter topic doesn't take. They never end."""
-
-
-class Order(StrEnum):
-    """What is enqueued one after the other."""
-
-    NONE = "none"
-    KEY = "key"
-    PARTITION = "partition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +127,7 @@ class Pipeline:
         plans = _Plans()
         planning = asyncio.create_task(self._plan_chunk([arrival.record for arrival in chunk], plans))
         self._planning.add(planning)
-        planning.add_done_callback(self._planning.discard)
+        planning.add_done_callback(self._planned)
         for index, arrival in enumerate(chunk):
             lane = self._lane(arrival.record)
             turn = self._lanes.join(lane) if lane is not None else None
@@ -152,6 +143,11 @@ class Pipeline:
     async def _plan_chunk(self, records: Sequence[Record], plans: _Plans) -> None:
         plans.decisions = await self._in_thread(records)
         plans.ready.set()
+
+    def _planned(self, planning: asyncio.Task[None]) -> None:
+        self._planning.discard(planning)
+        if not planning.cancelled() and (error := planning.exception()) is not None:
+            self._tell_failed(error)  # its records would wait for ever
 
     async def _in_thread(self, records: Sequence[Record]) -> Sequence[Decision | Prepared]:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._plan_all, records)
@@ -180,14 +176,16 @@ class Pipeline:
 
     async def _decision(self, record: Record, found: Decision | Prepared) -> Decision:
         """What the planner says in the end: an async one is awaited, and one that asks for time gets it."""
-        for attempt in itertools.count(1):
-            if isinstance(found, Prepared):
-                found = await plan_async(self._events[record.topic], found)
-            if not isinstance(found, Later):
-                return found
-            await self._pause(record, found.failure, attempt, found.delay)
+        decision, attempt = await self._asked(record, found), 0
+        while isinstance(decision, Later):
+            attempt += 1
+            await self._pause(record, decision.failure, attempt, decision.delay)
             [found] = await self._in_thread([record])
-        raise AssertionError  # pragma: no cover - count never ends
+            decision = await self._asked(record, found)
+        return decision
+
+    async def _asked(self, record: Record, found: Decision | Prepared) -> Decision:
+        return await plan_async(self._events[record.topic], found) if isinstance(found, Prepared) else found
 
     async def _carry_out(self, decision: Decision, record: Record) -> None:
         if isinstance(decision, Planned):
@@ -217,12 +215,14 @@ class Pipeline:
             raise PoisonEventError(f"{record.place}: {poison}; and it can't be set aside: {error}") from error
 
     async def _persist(self, record: Record, once: Callable[[], Awaitable[Any]]) -> None:
-        for attempt in itertools.count(1):
+        attempt = 0
+        while True:
             try:
                 await once()
             except (InvalidInputError, FanOutSealedError, PoisonEventError):
                 raise  # no later try would fare better
             except Exception as error:  # noqa: BLE001 - whatever keeps a record from the queue, the record isn't lost
+                attempt += 1
                 await self._pause(record, error, attempt, _PATIENCE.delay(attempt, self._rng))
             else:
                 return

@@ -1,4 +1,4 @@
-"""What becomes of an event that can never be enqueued: set aside with its reason, or the source stops. Never skipped."""
+"""What becomes of an event that can never be enqueued: it is set aside with its reason, or the source stops."""
 
 from __future__ import annotations
 
