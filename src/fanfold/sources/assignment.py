@@ -27,7 +27,8 @@ class Held:
 
     offsets: Offsets = field(default_factory=Offsets)
     unsettled: dict[int, Ticket] = field(default_factory=dict)
-    paused: bool = False
+    paused: bool = True
+    """At first too: it may still be so from an earlier assignment, so the first `resume` names it."""
 
 
 class Assignment:
@@ -52,6 +53,8 @@ class Assignment:
         self._held: dict[Place, Held] = {}
         self.bytes = 0
         """Of all records that aren't settled."""
+        self.passed = 0
+        """Records that the positions have passed."""
 
     @property
     def places(self) -> Collection[Place]:
@@ -101,7 +104,7 @@ class Assignment:
         del held.unsettled[ticket.offset]
         self.bytes -= ticket.size
         if done:
-            held.offsets.done(ticket.offset)
+            self.passed += held.offsets.done(ticket.offset)
         return True
 
     def unsettled(self, places: Iterable[Place] | None = None) -> int:
@@ -123,17 +126,18 @@ class Assignment:
             if place in self._held:
                 self._held[place].offsets.committed(position)
 
-    def position(self, place: Place) -> int | None:
-        """The offset after the unbroken run of done records, or None."""
-        return self._held[place].offsets.position if place in self._held else None
+    def next_needed(self, place: Place) -> int | None:
+        """The lowest offset of a partition that isn't safe yet; None where nothing of it was received."""
+        return self._held[place].offsets.next_needed if place in self._held else None
 
     def pause(self) -> list[Place]:
         """Partitions to pause because there is no room: those with their share of records, or all for want of bytes."""
         full = self.bytes >= self._max_bytes
-        chosen = [p for p, held in self._held.items() if not held.paused and (full or self._has_its_share(held))]
-        for place in chosen:
-            self._held[place].paused = True
-        return chosen
+        return self._paused([p for p, held in self._held.items() if full or held.offsets.window >= self._share])
+
+    def pause_all(self) -> list[Place]:
+        """All partitions that aren't paused yet, to be paused."""
+        return self._paused(self._held)
 
     def resume(self) -> list[Place]:
         """Partitions that may go on: half of their share is free again."""
@@ -149,8 +153,11 @@ class Assignment:
         for again in [at for at in held.unsettled if at >= offset]:
             self.bytes -= held.unsettled.pop(again).size
 
-    def _has_its_share(self, held: Held) -> bool:
-        return held.offsets.window >= self._share
+    def _paused(self, places: Iterable[Place]) -> list[Place]:
+        chosen = [place for place in places if not self._held[place].paused]
+        for place in chosen:
+            self._held[place].paused = True
+        return chosen
 
     @property
     def _share(self) -> int:

@@ -50,20 +50,17 @@ def consumer_config(client: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in _FORCED.items():
         if name in client and _truth(client[name]) is not value:
             raise ConfigurationError(
-                f"Kafka option {name}={client[name]}: the source commits itself, and only what is enqueued; leave it out"
+                f"Kafka option {name}={client[name]}: the source commits itself, what is enqueued; leave it out"
             )
     defaults = dict(_CONSUMER_DEFAULTS)
     if client.get("group.protocol") == "consumer":  # there the cluster assigns, and refuses to be told how
         del defaults["partition.assignment.strategy"]
-    return defaults | _without(client, _OF_PRODUCERS) | _FORCED
+    return {**defaults, **_without(client, _OF_PRODUCERS), **_FORCED}
 
 
 def producer_config(client: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of the producer: the sink's, and that of the dead letter topic."""
-    return {
-        **_PRODUCER_DEFAULTS,
-        **{k: v for k, v in _without(client, _OF_CONSUMERS).items() if k != "transactional.id"},
-    }
+    return {**_PRODUCER_DEFAULTS, **_without(client, (*_OF_CONSUMERS, "transaction"))}
 
 
 def _without(client: Mapping[str, Any], prefixes: tuple[str, ...]) -> dict[str, Any]:

@@ -32,9 +32,9 @@ class Offsets:
         return len(self._window)
 
     @property
-    def oldest(self) -> int | None:
-        """The lowest record that isn't done: the one that everything behind it waits for."""
-        return self._window[0] if self._window else None
+    def next_needed(self) -> int | None:
+        """The lowest offset that isn't done, or comes next; None where nothing was received."""
+        return self._window[0] if self._window else self.position
 
     @property
     def to_commit(self) -> int | None:
@@ -68,11 +68,16 @@ class Offsets:
         if self.position is not None and self.position > offset:
             self.position = offset
 
-    def done(self, offset: int) -> None:
-        """A record needs no more care. Saying it twice changes nothing, nor does saying it of one never received."""
+    def done(self, offset: int) -> int:
+        """A record needs no more care; answers how many records `position` passed for it.
+
+        Saying it twice changes nothing, nor does saying it of one never received.
+        """
         self._open.discard(offset)
+        before = len(self._window)
         while self._window and self._window[0] not in self._open:
             self.position = self._window.popleft() + 1
+        return before - len(self._window)
 
     def committed(self, position: int) -> None:
         """The group knows `position` now."""

@@ -12,12 +12,11 @@ from typing import Any, Final
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, Message, Producer
 
-from fanfold.errors import InvalidInputError, KafkaError, KafkaUnavailableError
+from fanfold.sources.messages import not_delivered
 from fanfold.sources.record import Header
 
 _LOOK: Final = 0.1
 """Seconds of one wait for acknowledgements; they end it when they come."""
-_REFUSED: Final = frozenset({Code.MSG_SIZE_TOO_LARGE, Code.INVALID_MSG, Code.RECORD_LIST_TOO_LARGE})
 
 
 class Publisher:
@@ -47,7 +46,7 @@ class Publisher:
         try:
             self._produce(topic, key, value, headers, self._answer(acknowledged, topic))
         except (KafkaException, BufferError) as error:
-            self._settle(acknowledged, _named(error.args[0] if error.args else error, topic))
+            self._settle(acknowledged, not_delivered(error.args[0] if error.args else error, topic))
         else:
             self._watch()
         return acknowledged
@@ -68,7 +67,7 @@ class Publisher:
 
     def _answer(self, acknowledged: Future[None], topic: str) -> Callable[[Code | None, Message], None]:
         def answer(error: Code | None, _: Message) -> None:
-            self._settle(acknowledged, _named(error, topic) if error is not None else None)
+            self._settle(acknowledged, not_delivered(error, topic) if error is not None else None)
 
         return answer
 
@@ -95,17 +94,3 @@ class Publisher:
                 if not self._outstanding:
                     self._thread = None
                     return
-
-
-def _named(error: object, topic: str) -> Exception:
-    """The error of our tree for one of Kafka's, with the cure in its text."""
-    if not isinstance(error, Code):  # librdkafka's own queue is full
-        return KafkaUnavailableError(f"topic {topic!r}: {error}; too much waits for acknowledgement, try again later")
-    if error.code() in _REFUSED:
-        return InvalidInputError(
-            f"topic {topic!r} refuses the record: {error.str()}. Raise message.max.bytes here and max.message.bytes of "
-            "the topic, or publish less"
-        )
-    if error.retriable() or error.code() in (Code._MSG_TIMED_OUT, Code._TRANSPORT, Code._ALL_BROKERS_DOWN):  # noqa: SLF001 - names of the library
-        return KafkaUnavailableError(f"topic {topic!r}: the record wasn't acknowledged ({error.str()}); try again")
-    return KafkaError(f"topic {topic!r}: {error.str()} ({error.name()})")

@@ -7,7 +7,7 @@ Order of precedence as in `fanfold.settings`, first one wins: a command line opt
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -80,15 +80,15 @@ def resolve(
     Raises:
         ConfigurationError: no brokers or group, or a value that can't work; the text names it.
     """
-    types = {"topics": _words, "order": Order, "max_in_flight": int, "max_bytes": int}
-    found = settings.values(given, environ, VARIABLES, types)
+    found = settings.values(given, environ, VARIABLES, _TYPES)
+    found["order"] = _order(found.get("order", Order.NONE))
     return KafkaSettings(client=client_config(code or {}, client or {}, environ), **found)
 
 
 def client_config(
     code: Mapping[str, Any], given: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ
 ) -> dict[str, Any]:
-    """librdkafka's configuration, from the environment's file and variables, the `code` and what else is `given`.
+    """What librdkafka is told: by the environment's file, its variables, the `code`, and what else is `given`.
 
     Raises:
         ConfigurationError: it names no brokers, or the file can't be read.
@@ -150,3 +150,13 @@ def topics(events: Events, wanted: Sequence[str]) -> dict[str, EventDeclaration]
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in text.replace(",", " ").split() if word)
+
+
+def _order(text: str) -> Order:
+    try:
+        return Order(text)
+    except ValueError as error:
+        raise ConfigurationError(f"order {text!r}: write {', '.join(Order)}") from error
+
+
+_TYPES: Final[Mapping[str, Callable[[str], Any]]] = {"topics": _words, "max_in_flight": int, "max_bytes": int}
