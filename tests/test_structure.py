@@ -25,8 +25,9 @@ LAYERS = {
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
     "parts": "executor intake leases producer reconciler settler worker",
+    "declarations": r"sources(\.(record|declaration))?",
     "application": "app wiring",
-    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner testing",
+    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner sources\.\w+ testing",
 }
 BELOW = ["values", "mechanisms", "protocols"]
 MAY_IMPORT = {
@@ -35,12 +36,13 @@ MAY_IMPORT = {
     "protocols": BELOW,
     "implementations": [*BELOW, "implementations"],
     "parts": [*BELOW, "parts"],
-    "application": [*BELOW, "implementations", "parts", "application"],
+    "declarations": [*BELOW, "declarations"],
+    "application": [*BELOW, "implementations", "parts", "declarations", "application"],
     "edges": list(LAYERS),
 }
 
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|WITH)\s")
-HEAVY = ["boto3", "botocore", "rich", "click", "pebble"]
+HEAVY = ["boto3", "botocore", "confluent_kafka", "rich", "click", "pebble"]
 
 
 def layer_of(module):
@@ -93,6 +95,7 @@ def test_imports_are_absolute():
         ("boto3", {"fanfold.brokers.boto"}),
         ("botocore", {"fanfold.brokers.boto"}),
         ("pebble", {"fanfold.executor"}),
+        ("confluent_kafka", {"fanfold.sources.consumer", "fanfold.sources.messages", "fanfold.sources.publisher"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
          "fanfold.database", "fanfold.engine.store", "fanfold.ledgers.rows",
                      "fanfold.ledgers.sqlite"}),

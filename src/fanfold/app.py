@@ -25,6 +25,7 @@ from fanfold.model import Enqueued, FanOut, Json, QueueStatus
 from fanfold.portal import Portal
 from fanfold.producer import Producer, Tasks
 from fanfold.registry import Registry
+from fanfold.sources.declaration import Decoder, Events
 from fanfold.telemetry import LogSubscriber, Subscriber, Telemetry
 from fanfold.worker import Worker, WorkerOptions
 
@@ -62,6 +63,7 @@ class Fanfold:
         task: str = "task_name",
         group_by: ids.GroupBy = ids.group_per_task,
         sqs_client: Any = None,
+        kafka: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -80,6 +82,7 @@ class Fanfold:
             task: the same for `task_name`.
             group_by: the group strategy: `ids.group_per_task`, `ids.group_per_entity`, or a function of both names.
             sqs_client: a boto3 SQS client to use instead of one of our own.
+            kafka: librdkafka's configuration for source and sink, as `{"bootstrap.servers": …}` (see `docs/kafka.md`).
             clock: where the parts get their time from.
             rng: where jitter and new ids come from.
         """
@@ -95,6 +98,8 @@ class Fanfold:
         }
         self.words: Mapping[str, str] = {"entity_id": entity, "task_name": task}
         self.registry = Registry(entity=entity, task=task)
+        self.events = Events(self.words)
+        self.kafka: Mapping[str, Any] = kafka or {}
         self.telemetry = Telemetry(LogSubscriber(self.words))
         self._group_by = group_by
         self._sqs_client = sqs_client
@@ -175,6 +180,35 @@ class Fanfold:
         if function is not None:
             return self.registry.add_fold(function)
         return lambda function: self.registry.add_fold(function, **options)
+
+    def event(
+        self,
+        name: str,
+        *,
+        decoder: Decoder | None = None,
+        entity: Callable[..., str] | None = None,
+        event_id: Callable[..., str] | None = None,
+        metadata: Callable[..., Mapping[str, Json]] | None = None,
+    ) -> Callable[[F], F]:
+        """Declare an event: what a record of the topic `name` means. `fanfold kafka` reads it.
+
+        The function is the planner: it answers task names, `{"name": …, "config": {…}}` dicts or `TaskSpec`s, or None
+        where there is nothing to do. It may take `event` (JSON, validated where it is annotated with a type),
+        `entity_id`, `key` (as text) and `record` (a `sources.Record`). A plain one runs in a thread. It may raise
+        `Retry` where it can't say yet, and `Reject` where the event can never be enqueued.
+
+        Args:
+            name: the topic's name; the command line can read it from another one.
+            decoder: a function of a `Record` that answers the event; None: JSON.
+            entity: a plain function of `event`, `key` or `record` that answers the entity id; None: the key.
+            event_id: the same for the event's id; None: topic, partition and offset.
+            metadata: the same for the JSON that all tasks share; None: nothing.
+
+        Raises:
+            DeclarationError: an unknown parameter or option, a name twice, a type that can't be validated.
+        """
+        functions = {"entity": entity, "event_id": event_id, "metadata": metadata}
+        return lambda function: self.events.add(function, name, decoder=decoder, **functions)
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Hand every event to `subscriber` (see `telemetry`)."""

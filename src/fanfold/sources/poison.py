@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from fanfold.errors import PoisonEventError
@@ -12,6 +12,9 @@ from fanfold.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from fanfold.sources.publisher import Publisher
+
+SetAside = Callable[[Poison, Record], Awaitable[None]]
+"""Takes a poison event; returns when nothing needs to be kept of it where it came from."""
 
 _LONGEST_MESSAGE: Final = 2_000
 """Characters of the reason in a header: enough to understand, and small beside a record of the largest size."""
@@ -33,7 +36,7 @@ def headers_of(poison: Poison, record: Record, group: str) -> Sequence[Header]:
     return [*own, *((name, text.encode()) for name, text in reasons.items())]
 
 
-async def stop(poison: Poison, record: Record) -> None:
+async def stop_at(poison: Poison, record: Record) -> None:
     """Stop the source: the poison event and what follows it stay uncommitted.
 
     Raises:
