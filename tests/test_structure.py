@@ -25,9 +25,9 @@ LAYERS = {
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
     "parts": "executor intake leases producer reconciler settler worker",
-    "declarations": r"sources(\.(record|declaration))?",
+    "sources": r"sources(\.(?!kafka|runner)\w+)?",
     "application": "app wiring",
-    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner sources\.\w+ testing",
+    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner sources\.(kafka|runner) testing",
 }
 BELOW = ["values", "mechanisms", "protocols"]
 MAY_IMPORT = {
@@ -36,8 +36,8 @@ MAY_IMPORT = {
     "protocols": BELOW,
     "implementations": [*BELOW, "implementations"],
     "parts": [*BELOW, "parts"],
-    "declarations": [*BELOW, "declarations"],
-    "application": [*BELOW, "implementations", "parts", "declarations", "application"],
+    "sources": [*BELOW, "sources"],
+    "application": [*BELOW, "implementations", "parts", "sources", "application"],
     "edges": list(LAYERS),
 }
 

@@ -25,6 +25,7 @@ from fanfold.model import Enqueued, FanOut, Json, QueueStatus
 from fanfold.portal import Portal
 from fanfold.producer import Producer, Tasks
 from fanfold.registry import Registry
+from fanfold.sources.completions import PATIENCE, Completions
 from fanfold.sources.declaration import Decoder, Events
 from fanfold.telemetry import LogSubscriber, Subscriber, Telemetry
 from fanfold.worker import Worker, WorkerOptions
@@ -100,6 +101,7 @@ class Fanfold:
         self.registry = Registry(entity=entity, task=task)
         self.events = Events(self.words)
         self.kafka: Mapping[str, Any] = kafka or {}
+        self._completions: Completions | None = None
         self.telemetry = Telemetry(LogSubscriber(self.words))
         self._group_by = group_by
         self._sqs_client = sqs_client
@@ -210,6 +212,26 @@ class Fanfold:
         functions = {"entity": entity, "event_id": event_id, "metadata": metadata}
         return lambda function: self.events.add(function, name, decoder=decoder, **functions)
 
+    def publish_completions(
+        self, topic: str, *, value: Callable[[FanOut], Json | bytes] | None = None, **options: Any
+    ) -> None:
+        """Publish each complete fan-out as a Kafka record, acknowledged before its fold counts as done.
+
+        The record has the entity id as its key, results and failures as JSON, and the headers `fan_out_id`,
+        `event_id` and, where the event had one, `traceparent`. A declared `on_complete` runs first, in the same task:
+        whoever reads the record finds its work done. If publishing fails, both are tried again.
+
+        Args:
+            topic: where the records go.
+            value: a function of the `FanOut` that answers another value, JSON or bytes.
+            options: `timeout`, `max_attempts` (1,000) and `backoff`; those of `on_complete`, where there is one, win.
+
+        Raises:
+            DeclarationError: declared twice, or an option that can't work.
+        """
+        self._completions = Completions(topic, config=self.kafka, value=value)
+        self.registry.follow_fold(self._completions, **{**PATIENCE, **options})
+
     def subscribe(self, subscriber: Subscriber) -> None:
         """Hand every event to `subscriber` (see `telemetry`)."""
         self.telemetry.subscribe(subscriber)
@@ -276,12 +298,15 @@ class Fanfold:
 
         Raises:
             ConfigurationError: no task is declared, or `on_complete` is and there is no ledger.
+            MissingExtraError: completions are to be published, and Kafka's library isn't there.
         """
         if not len(self.registry):
             raise ConfigurationError("this application declares no task; decorate a function with @app.task(...)")
         parts = await self._open()
         if self.registry.fold is not None and parts.ledger is None:
             raise NoLedgerError("on_complete needs a ledger, which alone knows that all tasks are done; give ledger=…")
+        if self._completions is not None:
+            self._completions.prepare()
         now = self.settings
         executor = Executor(
             self.registry,

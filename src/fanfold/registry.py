@@ -137,7 +137,7 @@ class Registry:
         """Let `step` run behind the fold's handler, or alone where there is none, in the same task.
 
         The handler goes first: whoever is told by the step that a fan-out is complete finds the handler's work done.
-        `options` (timeout, max_attempts, backoff) hold where there is no handler, whose own ones count for both.
+        `options` (timeout, max_attempts, backoff) hold where there is no handler; its own ones count for both.
 
         Raises:
             DeclarationError: there is one already, or an option can't work.
