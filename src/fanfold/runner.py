@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, NoReturn
 
 from fanfold.app import Fanfold
 from fanfold.service import Deadline
@@ -29,12 +29,8 @@ def run_worker(app: Fanfold) -> None:
     """
     with asyncio.Runner() as runner:
         runner.run(_serve(app))
-        if _threads_go_on():
-            # A thread that outlived its task can't be ended; loop and interpreter would wait for it for ever.
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
+        if threads_go_on():
+            exit_at_once(0)
 
 
 async def _serve(app: Fanfold) -> None:
@@ -44,7 +40,7 @@ async def _serve(app: Fanfold) -> None:
     try:
         async with app:
             worker = await app.worker()
-            signals = _Signals()
+            signals = Signals()
             await worker.start()
             await signals.first.wait()
             deadline = Deadline(app.settings.grace)
@@ -54,7 +50,15 @@ async def _serve(app: Fanfold) -> None:
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _threads_go_on() -> bool:
+def exit_at_once(code: int) -> NoReturn:
+    """End the process although threads go on: nobody can end them, and the interpreter would wait for ever."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def threads_go_on() -> bool:
     """Whether the work of a task, or what it gave to another thread, still runs after the worker's end."""
     until = time.monotonic() + _LAST_MOMENT
     threads = [t for t in threading.enumerate() if t.name.startswith("fanfold-") and not t.daemon]
@@ -63,8 +67,8 @@ def _threads_go_on() -> bool:
     return any(thread.is_alive() for thread in threads)
 
 
-class _Signals:
-    """The first signal asks for an orderly stop, the second for one at once."""
+class Signals:
+    """The first signal asks for an orderly stop, the second for one at once. For the running loop."""
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
