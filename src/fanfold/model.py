@@ -212,7 +212,8 @@ class FanOut:
     """The tasks of one event as a sealed set of names, and how far they are.
 
     `tasks` stand in the order of the plan; it is empty where only the summary was asked for (`Ledger.list`).
-    `fold_state` is None until the completion's own task was first claimed.
+    `generation` counts how often the fan-out was opened again after it had been complete: it is 0 in the first fold,
+    and each later fold is marked by its own. `fold_state` is None until that generation's fold was first claimed.
     """
 
     fan_out_id: str
@@ -225,6 +226,7 @@ class FanOut:
     progress: Progress
     fold_state: TaskState | None = None
     tasks: Sequence[TaskRecord] = ()
+    generation: int = 0
 
     @property
     def results(self) -> dict[str, Json]:

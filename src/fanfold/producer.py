@@ -79,8 +79,8 @@ class Producer:
         )
         return report
 
-    async def announce(self, task: Task) -> None:
-        """Send the fold of the fan-out that `task` belongs to. Sending it twice makes one fold.
+    async def announce(self, task: Task, generation: int = 0) -> None:
+        """Send the fold of the fan-out that `task` belongs to. Sending it twice makes one fold in each generation.
 
         Raises:
             FanOutIncompleteError: the queue didn't accept it.
@@ -92,6 +92,7 @@ class Producer:
             timestamp=codec.timestamp(self._clock.now()),
             total_tasks=task.total_tasks,
             fan_out_id=task.fan_out_id,
+            generation=generation,
         )
         # The fold is a group of its own: in its entity's group it would wait behind the entity's next event.
         self._raise_unsent(str(task.fan_out_id), [FOLD_NAME], await self._broker.send([codec.encode(fold)]))

@@ -78,7 +78,7 @@ class Reconciler(Service):
         if self._announce is not None:
             now = self._clock.now()
             for fan_out in await ledger.unfolded(completed_since=now - HORIZON, completed_before=now - PATIENCE):
-                await self._announce(_any_task(fan_out))
+                await self._announce(_any_task(fan_out), fan_out.generation)
                 self._telemetry.emit("fold.resent", entity_id=fan_out.entity_id, fan_out_id=fan_out.fan_out_id)
 
     async def _bury_moved(self, ledger: Ledger) -> None:
@@ -92,7 +92,7 @@ class Reconciler(Service):
             if record.applied:
                 self._telemetry.emit("task.dead", entity_id=task.entity_id, task_name=task.task_name, error="redrive")
             if record.fold_due and self._announce is not None:
-                await self._announce(task)
+                await self._announce(task, record.fold_generation)
 
 
 def _death(task: Task, letter: DeadLetter) -> Finish:
@@ -100,7 +100,14 @@ def _death(task: Task, letter: DeadLetter) -> Finish:
         type="MovedByQueue",
         message=f"the queue's redrive policy set it aside after {letter.receive_count} receives: its workers died",
     )
-    return Finish(fan_out_id=task.fan_out_id or "", task_name=task.task_name, attempt=None, failure=failure, dead=True)
+    return Finish(
+        fan_out_id=task.fan_out_id or "",
+        task_name=task.task_name,
+        attempt=None,
+        failure=failure,
+        dead=True,
+        generation=task.generation,
+    )
 
 
 def _any_task(fan_out: FanOut) -> Task:

@@ -19,7 +19,8 @@ from fanfold.model import Delivery, EntryError, Task
 from fanfold.outcome import Completed, Outcome, Reject, Retry
 from fanfold.telemetry import Telemetry
 
-Announce = Callable[[Task], Awaitable[None]]
+Announce = Callable[[Task, int], Awaitable[None]]
+"""Sends the fold of the fan-out that a task belongs to, in a generation."""
 
 _BATCH: Final = 10
 _MAX_BACKOFF: Final = 10.0
@@ -30,7 +31,8 @@ class Settlement:
     """An outcome to apply to a delivery.
 
     `task` is None for a body that can't be read. `tracked`: the ledger counted this attempt and waits for its end;
-    otherwise it is told nothing, because it doesn't know the task or knows how it ended (`fold_due` as it said then).
+    otherwise it is told nothing, because it doesn't know the task or knows how it ended (`fold_due` and
+    `fold_generation` as it said then).
     """
 
     delivery: Delivery
@@ -39,6 +41,7 @@ class Settlement:
     outcome: Outcome
     tracked: bool
     fold_due: bool = False
+    fold_generation: int = 0
 
 
 class Settler:
@@ -102,7 +105,7 @@ class Settler:
         records = await self._until_recorded(self._ledger, [_finish(s) for s in tracked])
         # A late worker's outcome was refused: another worker holds the message, and settles it.
         applied = [
-            dataclasses.replace(settlement, fold_due=record.fold_due)
+            dataclasses.replace(settlement, fold_due=record.fold_due, fold_generation=record.fold_generation)
             for settlement, record in zip(tracked, records, strict=True)
             if record.applied
         ]
@@ -122,13 +125,13 @@ class Settler:
 
     async def _announce_folds(self, batch: Sequence[Settlement]) -> list[Settlement]:
         """Send the folds that are due; answers the settlements without those whose fold couldn't be sent."""
-        due = {s.task.fan_out_id: s.task for s in batch if s.fold_due and s.task is not None}
+        due = {s.task.fan_out_id: (s.task, s.fold_generation) for s in batch if s.fold_due and s.task is not None}
         if self._announce is None or not due:
             return list(batch)
         failed = set()
-        for fan_out_id, task in due.items():
+        for fan_out_id, (task, generation) in due.items():
             try:
-                await self._announce(task)
+                await self._announce(task, generation)
             except FanOutIncompleteError as error:
                 failed.add(fan_out_id)
                 self._telemetry.emit("settle.failed", reason=str(error), fan_out_id=fan_out_id)
@@ -165,6 +168,7 @@ def _finish(settlement: Settlement) -> Finish:
         result=outcome.encoded if isinstance(outcome, Completed) else None,
         failure=None if isinstance(outcome, Completed) else outcome.failure,
         dead=isinstance(outcome, Reject),
+        generation=task.generation,
     )
 
 

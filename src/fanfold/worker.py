@@ -242,6 +242,7 @@ class Worker(Service):
             outcome=Reject(failure) if dead else Completed(None, "null"),
             tracked=False,
             fold_due=claimed.fold_due,
+            fold_generation=claimed.fold_generation,
         )
 
     async def _claim(self, task: Task) -> Claimed | None:

@@ -10,7 +10,7 @@ import pytest
 from ledger_kinds import LEDGERS
 
 from fanfold.errors import FanOutSealedError, InvalidInputError
-from fanfold.ledgers.protocol import Claim, Claimed, Finish, Plan, Recorded
+from fanfold.ledgers.protocol import Claim, Claimed, Finish, Plan, Recorded, Reopen
 from fanfold.model import FOLD_NAME, Failure, Progress, TaskSpec, TaskState
 from fanfold.testing import START, FakeClock
 
@@ -74,8 +74,18 @@ async def completed(ledger, *fan_out_ids):
         await run(ledger, fan_out_id=fan_out_id)
 
 
+async def completed_dead(ledger):
+    await ledger.open(plan("words"))
+    await run(ledger, failure=HOPELESS, dead=True)
+
+
 async def record(ledger, name="words", fan_out_id="f1"):
     return {task.task_name: task for task in await ledger.tasks(fan_out_id)}[name]
+
+
+async def reopen(ledger, name="words", generation=1, **fields):
+    [answer] = await ledger.reopen([Reopen(fan_out_id="f1", task_name=name, generation=generation, **fields)])
+    return answer
 
 
 def ids(fan_outs):
@@ -505,7 +515,150 @@ async def test_a_completed_fan_out_stays_as_it_was_completed(ledger, clock):
     assert (await ledger.get("f1")).completed_at == START
 
 
+# Beginning anew
+
+
+async def test_a_dead_task_begins_anew_with_all_its_attempts_and_its_fan_out_is_open_again(ledger):
+    await ledger.open(plan("words"))
+    await run(ledger, failure=HOPELESS, dead=True)
+    assert await reopen(ledger)
+    found = await ledger.get("f1")
+    [task] = found.tasks
+    assert (task.state, task.attempts, task.generation) == (TaskState.PENDING, 0, 1)
+    assert (found.completed_at, found.generation, found.fold_state) == (None, 1, None)
+    assert await claim(ledger, generation=1) == Claimed(state=TaskState.RUNNING, attempt=1, failure=HOPELESS)
+
+
+async def test_reopened_twice_is_reopened_once(ledger):
+    await completed_dead(ledger)
+    assert await reopen(ledger)
+    before = await ledger.get("f1")
+    assert await reopen(ledger)
+    assert await ledger.get("f1") == before
+
+
+async def test_a_message_that_is_quicker_than_the_reopening_does_it(ledger):
+    await completed_dead(ledger)
+    assert (await claim(ledger, generation=1)).state is TaskState.RUNNING
+    found = await ledger.get("f1")
+    assert (found.completed_at, found.generation, found.tasks[0].attempts) == (None, 1, 1)
+    assert await reopen(ledger)
+    assert await ledger.get("f1") == found
+
+
+@pytest.mark.parametrize("state", ["failed", "running", "pending"])
+async def test_what_the_queue_set_aside_before_the_ledger_knew_begins_anew_too(ledger, state):
+    await ledger.open(plan("words"))
+    if state != "pending":
+        await claim(ledger)
+    if state == "failed":
+        await finish(ledger, failure=SLOW)
+    assert await reopen(ledger)
+    assert (await record(ledger)).state is TaskState.PENDING
+    assert (await ledger.get("f1")).generation == 0
+
+
+async def test_a_worker_of_an_earlier_generation_is_late(ledger):
+    await ledger.open(plan("words"))
+    await claim(ledger)
+    await reopen(ledger)
+    await claim(ledger, generation=1)
+    assert not (await finish(ledger, result="1")).applied
+    assert not (await finish(ledger, attempt=None, failure=HOPELESS, dead=True)).applied
+    assert (await finish(ledger, result="2", generation=1)).fold_due
+
+
+async def test_what_succeeded_never_begins_anew(ledger):
+    await completed(ledger, "f1")
+    assert not await reopen(ledger)
+    assert (await claim(ledger, generation=1)).state is TaskState.SUCCEEDED
+    assert (await ledger.get("f1")).generation == 0
+
+
+async def test_a_task_never_begins_anew_in_an_earlier_generation(ledger):
+    await completed_dead(ledger)
+    await reopen(ledger, generation=3)
+    assert await reopen(ledger, generation=2)
+    assert (await record(ledger)).generation == 3
+
+
+async def test_what_nobody_knows_cant_be_reopened(ledger):
+    assert not await reopen(ledger)
+    await ledger.open(plan("words"))
+    assert not await reopen(ledger, "roof")
+
+
+async def test_an_edit_of_the_configuration_is_kept(ledger):
+    await completed_dead(ledger)
+    await claim(ledger, generation=1)
+    assert await reopen(ledger, task_config={"depth": 2})
+    assert (await record(ledger)).task_config == {"depth": 2}
+    assert await reopen(ledger, task_config=None)
+    assert (await record(ledger)).task_config == {"depth": 2}
+
+
+async def test_the_completion_after_a_reopening_has_a_fold_of_its_own(ledger):
+    await completed_dead(ledger)
+    await run(ledger, FOLD_NAME)
+    await reopen(ledger)
+    await claim(ledger, generation=1)
+    assert await finish(ledger, generation=1) == Recorded(applied=True, fold_due=True, fold_generation=1)
+    assert (await ledger.get("f1")).fold_state is None
+    assert (await claim(ledger, FOLD_NAME)).state is TaskState.SUCCEEDED
+    assert await claim(ledger, FOLD_NAME, generation=1) == Claimed(state=TaskState.RUNNING, attempt=1)
+    await finish(ledger, FOLD_NAME, generation=1)
+    assert (await ledger.get("f1")).fold_state is TaskState.SUCCEEDED
+    assert await claim(ledger, generation=1) == Claimed(state=TaskState.SUCCEEDED, attempt=1, fold_generation=1)
+
+
+async def test_a_fold_that_was_sent_before_a_reopening_starts_nothing(ledger):
+    await completed_dead(ledger)
+    await reopen(ledger)
+    assert (await claim(ledger, FOLD_NAME)).state is TaskState.CANCELLED
+    await claim(ledger, generation=1)
+    await finish(ledger, generation=1)
+    assert (await claim(ledger, FOLD_NAME)).state is TaskState.CANCELLED
+    assert (await claim(ledger, FOLD_NAME, generation=1)).state is TaskState.RUNNING
+
+
+async def test_a_fold_that_still_runs_while_its_fan_out_is_reopened_delays_no_later_completion(ledger):
+    await completed_dead(ledger)
+    await claim(ledger, FOLD_NAME)
+    await reopen(ledger)
+    await claim(ledger, generation=1)
+    assert (await finish(ledger, generation=1)).fold_due
+
+
+async def test_a_dead_fold_begins_anew_and_nothing_else_does(ledger):
+    await completed_dead(ledger)
+    await run(ledger, FOLD_NAME, failure=HOPELESS, dead=True)
+    assert await reopen(ledger, FOLD_NAME)
+    found = await ledger.get("f1")
+    assert (found.completed_at, found.generation, found.tasks[0].state) == (START, 1, TaskState.DEAD)
+    assert (await claim(ledger, FOLD_NAME, generation=1)).attempt == 1
+
+
+async def test_a_fold_of_a_reopened_fan_out_that_nobody_sent_is_missing(ledger, clock):
+    await completed_dead(ledger)
+    await run(ledger, FOLD_NAME)
+    await reopen(ledger)
+    await claim(ledger, generation=1)
+    await finish(ledger, generation=1)
+    [found] = await ledger.unfolded(completed_since=START, completed_before=clock.now() + 1)
+    assert found.generation == 1
+
+
 # Questions
+
+
+async def test_records_are_found_by_fan_out_and_name(ledger):
+    await completed_dead(ledger)
+    await claim(ledger, FOLD_NAME, worker="w9")
+    words, unknown, fold = await ledger.records([("f1", "words"), ("f9", "words"), ("f1", FOLD_NAME)])
+    assert words == await record(ledger)
+    assert (words.state, words.failure) == (TaskState.DEAD, HOPELESS)
+    assert unknown is None
+    assert (fold.task_name, fold.worker) == (FOLD_NAME, "w9")
 
 
 async def test_an_unknown_fan_out_is_none_and_has_no_tasks(ledger):

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 from ledger_kinds import LEDGERS
 
-from fanfold.ledgers.protocol import Claim, Finish, Plan
+from fanfold.ledgers.protocol import Claim, Finish, Plan, Reopen
 from fanfold.model import FOLD_NAME, Failure, TaskSpec, TaskState
 from fanfold.testing import FakeClock
 
@@ -41,6 +41,13 @@ class Expected:
     generation: int = 0
     applied: list[tuple[int, TaskState]] = field(default_factory=list)
 
+    def reopen(self, generation):
+        """Whether the task begins anew."""
+        if self.state in (TaskState.SUCCEEDED, TaskState.CANCELLED) or generation <= self.generation:
+            return False
+        self.state, self.attempts, self.generation = TaskState.PENDING, 0, generation
+        return True
+
     def claim(self, generation):
         """Whether a claim starts an attempt."""
         if self.state.terminal or generation < self.generation:
@@ -48,15 +55,15 @@ class Expected:
         self.state, self.attempts, self.generation = TaskState.RUNNING, self.attempts + 1, generation
         return True
 
-    def finish(self, attempt, state):
+    def finish(self, generation, attempt, state):
         """Whether an end counts as applied."""
-        current = attempt in (None, self.attempts)
+        current = attempt in (None, self.attempts) and generation == self.generation
         unstarted = state is TaskState.DEAD and self.state in (TaskState.PENDING, TaskState.FAILED)
         if current and (self.state is TaskState.RUNNING or unstarted):
             self.state = state
-            self.applied.append((self.attempts, state))
+            self.applied.append((generation, state))
             return True
-        return self.state is state and attempt == self.attempts
+        return self.state is state and (generation, attempt) == (self.generation, self.attempts)
 
 
 class Interleavings(RuleBasedStateMachine):
@@ -66,8 +73,9 @@ class Interleavings(RuleBasedStateMachine):
         super().__init__()
         self.ledger, self.fan_out_id, self.runner = ledger, fan_out_id, runner
         self.tasks = {}
-        self.fold = None
-        self.fold_sent = False
+        self.generation = 0
+        self.folds = {}
+        self.folds_sent = set()
         self.runs = []
 
     @initialize(names=st.lists(st.sampled_from(NAMES), min_size=1, unique=True))
@@ -83,18 +91,28 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(data=st.data(), worker=st.sampled_from(WORKERS))
     def messages_are_delivered(self, data, worker):
-        message = st.tuples(st.sampled_from(list(self.tasks)), st.integers(0, 1))
+        message = st.tuples(st.sampled_from(list(self.tasks)), st.integers(0, 2))
         self.deliver(data.draw(st.lists(message, min_size=1, max_size=4)), worker)
 
-    @precondition(lambda self: self.fold_sent)
-    @rule(worker=st.sampled_from(WORKERS))
-    def the_folds_message_is_delivered(self, worker):
-        self.deliver([(FOLD_NAME, 0)], worker)
+    @precondition(lambda self: self.folds_sent)
+    @rule(data=st.data(), worker=st.sampled_from(WORKERS))
+    def a_folds_message_is_delivered(self, data, worker):
+        self.deliver([(FOLD_NAME, data.draw(st.sampled_from(sorted(self.folds_sent))))], worker)
 
     @rule(worker=st.sampled_from(WORKERS))
     def a_fold_is_delivered_that_nobody_should_have_sent(self, worker):
         if not self.complete:
-            self.deliver([(FOLD_NAME, 0)], worker)
+            self.deliver([(FOLD_NAME, self.generation)], worker)
+
+    @rule(data=st.data())
+    def dead_letters_are_sent_back(self, data):
+        letters = data.draw(st.lists(st.sampled_from(list(self.tasks)), min_size=1, max_size=3, unique=True))
+        reopens = [
+            Reopen(fan_out_id=self.fan_out_id, task_name=name, generation=self.tasks[name].generation + 1)
+            for name in letters
+        ]
+        answers = self.runner.run(self.ledger.reopen(reopens))
+        assert answers == [self.begins_anew(reopen.task_name, reopen.generation) for reopen in reopens]
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), lost=st.booleans())
@@ -118,7 +136,8 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def the_queue_sets_a_message_aside(self, data):
-        self.end([(data.draw(st.sampled_from(list(self.tasks))), None, TaskState.DEAD)])
+        name = data.draw(st.sampled_from(list(self.tasks)))
+        self.end([(name, data.draw(st.integers(0, self.tasks[name].generation)), None, TaskState.DEAD)])
 
     @invariant()
     def the_ledger_stands_as_the_protocol_says(self):
@@ -127,7 +146,8 @@ class Interleavings(RuleBasedStateMachine):
         found = self.runner.run(self.ledger.get(self.fan_out_id))
         stands = [(task.task_name, task.state, task.attempts, task.generation) for task in found.tasks]
         assert stands == [(name, task.state, task.attempts, task.generation) for name, task in self.tasks.items()]
-        assert found.fold_state == (self.fold.state if self.fold else None)
+        fold = self.folds.get(self.generation)
+        assert (found.generation, found.fold_state) == (self.generation, fold.state if fold else None)
         assert (found.completed_at is not None) is self.complete
 
     def teardown(self):
@@ -136,21 +156,24 @@ class Interleavings(RuleBasedStateMachine):
             return
         for name, task in self.tasks.items():
             if not task.state.terminal:
-                self.deliver([(name, 1)], "left")
-                self.end([(name, task.attempts, TaskState.SUCCEEDED)])
-        self.deliver([(name, 1) for name in self.tasks], "left")  # whose deletes were lost
-        assert self.fold_sent
-        self.deliver([(FOLD_NAME, 0)], "right")
-        if not self.fold.state.terminal:
-            self.end([(FOLD_NAME, self.fold.attempts, TaskState.SUCCEEDED)])
-        self.deliver([(FOLD_NAME, 0)], "left")
+                self.deliver([(name, task.generation)], "left")
+                self.end([(name, task.generation, task.attempts, TaskState.SUCCEEDED)])
+        self.deliver([(name, task.generation) for name, task in self.tasks.items()], "left")  # whose deletes were lost
+        assert self.generation in self.folds_sent
+        self.deliver([(FOLD_NAME, self.generation)], "right")
+        fold = self.folds[self.generation]
+        if not fold.state.terminal:
+            self.end([(FOLD_NAME, self.generation, fold.attempts, TaskState.SUCCEEDED)])
+        for generation in sorted(self.folds_sent):
+            self.deliver([(FOLD_NAME, generation)], "left")
 
         found = self.runner.run(self.ledger.get(self.fan_out_id))
         assert {task.task_name for task in found.tasks if task.state.terminal} == set(self.tasks)
-        for task in (*self.tasks.values(), self.fold):
-            assert len([state for _, state in task.applied if state.terminal]) == 1
-        assert found.fold_state is self.fold.state
-        assert self.fold.state.terminal
+        for task in (*self.tasks.values(), *self.folds.values()):
+            ends = [generation for generation, state in task.applied if state.terminal]
+            assert sorted(set(ends)) == ends  # once in a generation
+        assert found.fold_state is fold.state
+        assert fold.state.terminal
 
     @property
     def complete(self):
@@ -158,7 +181,21 @@ class Interleavings(RuleBasedStateMachine):
 
     @property
     def fold_due(self):
-        return self.complete and not (self.fold and self.fold.state.terminal)
+        fold = self.folds.get(self.generation)
+        return self.complete and not (fold and fold.state.terminal)
+
+    def begins_anew(self, name, generation):
+        """Whether a task stands in that generation or a later one, after it began anew where it could."""
+        complete = self.complete
+        if self.tasks[name].reopen(generation):
+            self.generation += complete
+        return self.tasks[name].generation >= generation
+
+    def claims_fold(self, generation):
+        """Whether the claim of a fold starts an attempt."""
+        if not self.complete or generation < self.generation:
+            return False
+        return self.folds.setdefault(generation, Expected(generation=generation)).claim(generation)
 
     def deliver(self, messages, worker):
         claims = [
@@ -167,36 +204,55 @@ class Interleavings(RuleBasedStateMachine):
         ]
         answers = self.runner.run(self.ledger.claim(claims))
         for (name, generation), answer in zip(messages, answers, strict=True):
-            if name == FOLD_NAME and self.fold is None:
-                if not self.complete:
-                    assert (answer.state, answer.attempt) == (TaskState.CANCELLED, 0)
-                    continue
-                self.fold = Expected()
-            task = self.fold if name == FOLD_NAME else self.tasks[name]
-            if task.claim(generation):
-                assert (answer.state, answer.attempt, answer.fold_due) == (TaskState.RUNNING, task.attempts, False)
-                self.runs.append((name, answer.attempt))
+            if name == FOLD_NAME:
+                self.fold_was_claimed(generation, answer)
             else:
-                superseded = generation < task.generation
-                assert answer.state is (TaskState.CANCELLED if superseded else task.state)
-                assert answer.fold_due is (name != FOLD_NAME and self.fold_due)
-                self.fold_sent |= answer.fold_due
+                self.task_was_claimed(name, generation, answer)
+
+    def fold_was_claimed(self, generation, answer):
+        if self.claims_fold(generation):
+            assert (answer.state, answer.attempt) == (TaskState.RUNNING, self.folds[generation].attempts)
+            self.runs.append((FOLD_NAME, generation, answer.attempt))
+        else:
+            last = self.folds[max(self.folds)].state if self.folds else TaskState.CANCELLED
+            assert answer.state is (last if last.terminal else TaskState.CANCELLED)
+        assert not answer.fold_due
+
+    def task_was_claimed(self, name, generation, answer):
+        self.begins_anew(name, generation)
+        task = self.tasks[name]
+        if task.claim(generation):
+            assert (answer.state, answer.attempt, answer.fold_due) == (TaskState.RUNNING, task.attempts, False)
+            self.runs.append((name, generation, answer.attempt))
+        else:
+            assert answer.state is (TaskState.CANCELLED if generation < task.generation else task.state)
+            assert answer.fold_due is self.fold_due
+            self.note_fold(answer)
+
+    def note_fold(self, answer):
+        if answer.fold_due:
+            assert answer.fold_generation == self.generation
+            self.folds_sent.add(answer.fold_generation)
 
     def end(self, ends, *, lost=False):
         finishes = [
-            Finish(fan_out_id=self.fan_out_id, task_name=name, attempt=attempt, **ENDS[state])
-            for name, attempt, state in ends
+            Finish(fan_out_id=self.fan_out_id, task_name=name, generation=generation, attempt=attempt, **ENDS[state])
+            for name, generation, attempt, state in ends
         ]
         answers = self.runner.run(self.ledger.finish(finishes))
-        applied = [
-            (self.fold if name == FOLD_NAME else self.tasks[name]).finish(attempt, state)
-            for name, attempt, state in ends
-        ]
+        applied = [self.ends(*end) for end in ends]
         assert [answer.applied for answer in answers] == applied
-        for (name, _, state), answer in zip(ends, answers, strict=True):
+        for (name, _, _, state), answer in zip(ends, answers, strict=True):
             # Those of the same write that came before the last one may say it too.
             assert answer.fold_due is (name != FOLD_NAME and state.terminal and self.fold_due)
-            self.fold_sent |= answer.fold_due and not lost
+            if not lost:
+                self.note_fold(answer)
+
+    def ends(self, name, generation, attempt, state):
+        if name != FOLD_NAME:
+            return self.tasks[name].finish(generation, attempt, state)
+        # There is one row for all folds: what a newer one began, an older one can't end.
+        return generation == max(self.folds) and self.folds[generation].finish(generation, attempt, state)
 
 
 @pytest.mark.timeout(600)  # a failure is first made small

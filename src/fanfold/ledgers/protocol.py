@@ -40,22 +40,24 @@ class Claimed:
     """The ledger's answer to a claim.
 
     `state` is RUNNING when the run may start, as attempt number `attempt`; a terminal state tells how it ended before.
-    `fold_due`: the fan-out is complete and its fold wasn't done yet, as far as the ledger knows.
-    `failure` is the last recorded one.
+    `fold_due`: the fan-out is complete and its fold wasn't done yet, as far as the ledger knows; `fold_generation` is
+    then the one to send. `failure` is the last recorded one.
     """
 
     state: TaskState
     attempt: int
     fold_due: bool = False
     failure: Failure | None = None
+    fold_generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """The end of one attempt. Exactly one kind: a JSON `result`, or a `failure` that is final (`dead`) or not.
 
-    Applied only while the task is RUNNING (for `dead` also PENDING or FAILED) in that `attempt`: a worker that lost its
-    lease can't overwrite what its successor does. `attempt` None (only with `dead`): whatever attempt is current.
+    Applied only while the task is RUNNING (for `dead` also PENDING or FAILED) in that `attempt` of that `generation`: a
+    worker that lost its lease can't overwrite what its successor does. `attempt` None (only with `dead`): whatever
+    attempt is current.
     """
 
     fan_out_id: str
@@ -64,6 +66,7 @@ class Finish:
     result: str | None = None
     failure: Failure | None = None
     dead: bool = False
+    generation: int = 0
 
     @property
     def state(self) -> TaskState:
@@ -84,6 +87,20 @@ class Recorded:
 
     applied: bool
     fold_due: bool = False
+    fold_generation: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reopen:
+    """A task whose dead letter was sent back: it begins anew in a later `generation`.
+
+    `task_config`: what an edit made of it; None: unchanged.
+    """
+
+    fan_out_id: str
+    task_name: str
+    generation: int
+    task_config: Mapping[str, Json] | None = None
 
 
 class Ledger(Protocol):
@@ -108,10 +125,23 @@ class Ledger(Protocol):
         """Start attempts. None: the ledger doesn't know the task (an older producer, or purged).
 
         The fold (`FOLD_NAME`) can be claimed once its fan-out is complete; its row begins with the first claim.
+        A claim of a later generation does what `reopen` does first: the message may be quicker than that.
         """
 
     async def finish(self, finishes: Sequence[Finish]) -> list[Recorded]:
         """End attempts: succeeded, failed (will be retried) or dead."""
+
+    async def reopen(self, reopens: Sequence[Reopen]) -> list[bool]:
+        """Let tasks begin anew: pending, no attempts, in a later generation. Answers whether each stands there now.
+
+        Only what neither succeeded nor was cancelled can be reopened, and never into an earlier generation; the same
+        write again changes nothing. A fan-out that was complete is open again, and its next completion is announced by
+        a fold of its own, one generation up (`FanOut.generation`). Reopening the fold itself (`FOLD_NAME`) of a
+        complete fan-out makes it due in that generation.
+        """
+
+    async def records(self, keys: Sequence[tuple[str, str]]) -> list[TaskRecord | None]:
+        """Tasks by `(fan_out_id, task_name)`, the fold's included; None where the ledger doesn't know one."""
 
     async def get(self, fan_out_id: str) -> FanOut | None:
         """One fan-out with its tasks in the order of the plan, or None."""

@@ -38,6 +38,12 @@ def tasks(connection: sqlite3.Connection, fan_out_id: str) -> list[TaskRecord]:
     return [_task(row) for row in sorted(connection.execute(SQL["tasks"], (fan_out_id,)))]
 
 
+def record(connection: sqlite3.Connection, fan_out_id: str, task_name: str) -> TaskRecord | None:
+    """One task, or None."""
+    row = connection.execute(SQL["record"], (fan_out_id, task_name)).fetchone()
+    return _task(row) if row is not None else None
+
+
 def purge(connection: sqlite3.Connection, completed_before: float, limit: int) -> int:
     """Forget fan-outs completed before a time; answers how many."""
     numbers = connection.execute(SQL["expired"], (completed_before, limit)).fetchall()
@@ -47,8 +53,8 @@ def purge(connection: sqlite3.Connection, completed_before: float, limit: int) -
 
 
 def _fan_out(connection: sqlite3.Connection, row: tuple[Any, ...], records: Sequence[TaskRecord]) -> FanOut:
-    number, fan_out_id, entity_id, event_id, metadata, total_tasks, created_at, _, completed_at, _ = row
-    fold = connection.execute(SQL["fold_state"], (number, FOLD_NAME)).fetchone()
+    number, fan_out_id, entity_id, event_id, metadata, total_tasks, created_at, _, completed_at, _, generation = row
+    fold = connection.execute(SQL["fold_state"], (number, FOLD_NAME, generation)).fetchone()
     return FanOut(
         fan_out_id=fan_out_id,
         entity_id=entity_id,
@@ -60,6 +66,7 @@ def _fan_out(connection: sqlite3.Connection, row: tuple[Any, ...], records: Sequ
         progress=Progress(**dict(connection.execute(SQL["progress"], (number,)))),
         fold_state=TaskState(fold[0]) if fold else None,
         tasks=records,
+        generation=generation,
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -15,7 +15,7 @@ from fanfold.connection_thread import Operation, T
 from fanfold.database import Database
 from fanfold.errors import FanOutSealedError
 from fanfold.ledgers import rows
-from fanfold.ledgers.protocol import Claim, Claimed, Finish, Plan, Recorded
+from fanfold.ledgers.protocol import Claim, Claimed, Finish, Plan, Recorded, Reopen
 from fanfold.model import FOLD_NAME, FanOut, TaskRecord, TaskState
 from fanfold.urls import parse_sqlite
 
@@ -66,6 +66,15 @@ class SqliteLedger:
         """End attempts."""
         now = self._clock.now()
         return await self._write(lambda connection: _finish(connection, finishes, now))
+
+    async def reopen(self, reopens: Sequence[Reopen]) -> list[bool]:
+        """Let tasks begin anew in a later generation."""
+        now = self._clock.now()
+        return await self._write(lambda connection: [_begin_anew(connection, reopen, now) for reopen in reopens])
+
+    async def records(self, keys: Sequence[tuple[str, str]]) -> list[TaskRecord | None]:
+        """Tasks by fan-out and name."""
+        return await self._read(lambda connection: [rows.record(connection, *key) for key in keys])
 
     async def get(self, fan_out_id: str) -> FanOut | None:
         """One fan-out with its tasks."""
@@ -148,9 +157,11 @@ def _claim(connection: sqlite3.Connection, claim: Claim, now: float) -> Claimed 
         "worker": claim.worker,
         "now": now,
     }
+    if claim.generation:
+        _advance(connection, values)
     if claim.task_name == FOLD_NAME:
-        connection.execute(_SQL["begin_fold"], values)
-        connection.execute(_SQL["note_fold"], values)
+        for statement in ("begin_fold", "renew_fold", "note_fold"):
+            connection.execute(_SQL[statement], values)
     row = connection.execute(_SQL["claim"], values).fetchone()
     if row is not None:
         return Claimed(state=TaskState.RUNNING, attempt=row[0], failure=rows.failure(row[1]))
@@ -162,11 +173,14 @@ def _refusal(connection: sqlite3.Connection, claim: Claim) -> Claimed | None:
     row = connection.execute(_SQL["standing"], keys).fetchone()
     if row is None:
         return None
-    state, attempts, generation, failure, complete, fold_state = row
+    state, attempts, generation, failure, complete, fold_generation, fold_state = row
     if claim.task_name == FOLD_NAME:
-        # No row: the fan-out was opened again since the fold was sent; its next completion sends another.
+        # Not over: the fan-out was opened again since the fold was sent; its next completion sends another.
+        over = TaskState(state or TaskState.PENDING).terminal
         return Claimed(
-            state=TaskState(state or TaskState.CANCELLED), attempt=attempts or 0, failure=rows.failure(failure)
+            state=TaskState(state) if over else TaskState.CANCELLED,
+            attempt=attempts or 0,
+            failure=rows.failure(failure),
         )
     if state is None:
         return None
@@ -177,7 +191,31 @@ def _refusal(connection: sqlite3.Connection, claim: Claim) -> Claimed | None:
         attempt=attempts,
         fold_due=due,
         failure=rows.failure(failure),
+        fold_generation=fold_generation,
     )
+
+
+def _begin_anew(connection: sqlite3.Connection, reopen: Reopen, now: float) -> bool:
+    values = {
+        "fan_out_id": reopen.fan_out_id,
+        "task_name": reopen.task_name,
+        "generation": reopen.generation,
+        "fold": FOLD_NAME,
+        "now": now,
+    }
+    _advance(connection, values)
+    if reopen.task_config is not None:
+        config = codec.to_json(reopen.task_config, what=f"config of {reopen.task_name!r}")
+        connection.execute(_SQL["configure"], values | {"task_config": config})
+    return connection.execute(_SQL["reopened"], values).fetchone() is not None
+
+
+def _advance(connection: sqlite3.Connection, values: Mapping[str, Any]) -> None:
+    """Let a task that can begin anew do so in the generation that `values` name, if that is a later one."""
+    if values["task_name"] == FOLD_NAME:
+        connection.execute(_SQL["raise_fold"], values)
+    elif connection.execute(_SQL["reopen"], values).rowcount:
+        connection.execute(_SQL["reopen_fan_out"], values)
 
 
 def _finish(connection: sqlite3.Connection, finishes: Sequence[Finish], now: float) -> list[Recorded]:
@@ -186,13 +224,13 @@ def _finish(connection: sqlite3.Connection, finishes: Sequence[Finish], now: flo
     touched = {finish.fan_out_id for finish in of_plan}
     connection.executemany(_SQL["touch"], [{"fan_out_id": fan_out_id, "now": now} for fan_out_id in touched])
     ended = {finish.fan_out_id for finish in of_plan if finish.state.terminal}
-    due = {fan_out_id for fan_out_id in ended if _fold_due(connection, fan_out_id)}
-    return [
-        Recorded(
-            applied=done, fold_due=finish.fan_out_id in due and finish.task_name != FOLD_NAME and finish.state.terminal
-        )
-        for finish, done in zip(finishes, applied, strict=True)
-    ]
+    due = {fan_out_id: _fold_due(connection, fan_out_id) for fan_out_id in ended}
+    return [_recorded(finish, done, due.get(finish.fan_out_id)) for finish, done in zip(finishes, applied, strict=True)]
+
+
+def _recorded(finish: Finish, applied: bool, fold_generation: int | None) -> Recorded:  # noqa: FBT001 - a column
+    due = fold_generation is not None and finish.task_name != FOLD_NAME and finish.state.terminal
+    return Recorded(applied=applied, fold_due=due, fold_generation=(fold_generation or 0) if due else 0)
 
 
 def _end(connection: sqlite3.Connection, finish: Finish, now: float) -> bool:
@@ -200,6 +238,7 @@ def _end(connection: sqlite3.Connection, finish: Finish, now: float) -> bool:
         "fan_out_id": finish.fan_out_id,
         "task_name": finish.task_name,
         "attempt": finish.attempt,
+        "generation": finish.generation,
         "state": finish.state.value,
         "result": finish.result,
         "failure": msgspec.json.encode(finish.failure).decode() if finish.failure else None,
@@ -210,6 +249,7 @@ def _end(connection: sqlite3.Connection, finish: Finish, now: float) -> bool:
     return connection.execute(_SQL["finished_so"], values).fetchone() is not None
 
 
-def _fold_due(connection: sqlite3.Connection, fan_out_id: str) -> bool:
+def _fold_due(connection: sqlite3.Connection, fan_out_id: str) -> int | None:
+    """The generation of the fold that is due, or None."""
     row = connection.execute(_SQL["fold_due"], {"fan_out_id": fan_out_id, "fold": FOLD_NAME}).fetchone()
-    return row is not None
+    return row[0] if row is not None else None

@@ -35,3 +35,7 @@ CREATE TABLE tasks (
 );
 -- "Is any name not terminal?" and the counts by state are answered from this index alone.
 CREATE INDEX tasks_states ON tasks (fan_out, state, position);
+
+-- name: version_2
+-- How often a complete fan-out was opened again; its next fold carries the number.
+ALTER TABLE fan_outs ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
