@@ -22,7 +22,7 @@ LAYERS = {
     "values": "clock context errors ids limits model outcome retry",
     "mechanisms": "batcher codec connection_thread database portal registry service settings slots sql telemetry "
     "turns urls",
-    "protocols": "brokers.protocol ledgers.protocol",
+    "protocols": "brokers.browsing brokers.burial brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
     "parts": "executor intake leases producer reconciler settler worker",
     "application": "app wiring",

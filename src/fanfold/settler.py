@@ -64,6 +64,7 @@ class Settler:
         announce: Announce | None,
         telemetry: Telemetry,
         clock: Clock,
+        worker: str = "",
     ) -> None:
         self._broker = broker
         self._ledger = ledger
@@ -71,6 +72,7 @@ class Settler:
         self._announce = announce
         self._telemetry = telemetry
         self._clock = clock
+        self._worker = worker
         self._batcher: Batcher[Settlement, None] = Batcher(self._settle, size=_BATCH, linger=broker.linger)
 
     async def settle(self, settlement: Settlement, *, wait: bool = True) -> None:
@@ -145,7 +147,7 @@ class Settler:
         errors = await asyncio.gather(
             self._broker.delete([s.delivery for s in done]),
             self._broker.extend([s.delivery for s in retried], [_delay(s) for s in retried]),
-            self._broker.dead_letter([_burial(s) for s in rejected]),
+            self._broker.dead_letter([_burial(s, self._worker) for s in rejected]),
         )
         for group, answers in zip((done, retried, rejected), errors, strict=True):
             self._report(group, answers)
@@ -177,11 +179,12 @@ def _delay(settlement: Settlement) -> float:
     return outcome.delay or 0.0 if isinstance(outcome, Retry) else 0.0
 
 
-def _burial(settlement: Settlement) -> Burial:
+def _burial(settlement: Settlement, worker: str) -> Burial:
     if not isinstance(settlement.outcome, Reject):
         raise TypeError("only what was rejected is buried")
     task, attempts = settlement.task, settlement.attempt
     body = None
     if task is not None:
         body = codec.encode_body(dataclasses.replace(task, retry_count=max(0, attempts - 1)))
-    return Burial(delivery=settlement.delivery, failure=settlement.outcome.failure, attempts=attempts, body=body)
+    failure = settlement.outcome.failure
+    return Burial(delivery=settlement.delivery, failure=failure, attempts=attempts, body=body, worker=worker)

@@ -86,7 +86,9 @@ class Worker(Service):
         self._clock = clock
         self._slots = Slots(options.concurrency)
         self._leases = Leases(broker, lease=options.lease, clock=clock, telemetry=telemetry)
-        self._settler = Settler(broker, ledger, self._leases, announce=announce, telemetry=telemetry, clock=clock)
+        self._settler = Settler(
+            broker, ledger, self._leases, announce=announce, telemetry=telemetry, clock=clock, worker=name
+        )
         self._intake = Intake(
             broker,
             self._slots,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import secrets
 import sqlite3
@@ -11,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from fanfold import limits
-from fanfold.brokers.burial import burial_copy, letter_of, letter_of_delivery, refusal
+from fanfold.brokers.browsing import browsed
+from fanfold.brokers.burial import burial_copy, letter_of, refusal
 from fanfold.brokers.protocol import Burial
 from fanfold.clock import Clock, SystemClock
 from fanfold.connection_thread import Operation, T
@@ -132,12 +134,20 @@ class SqliteBroker:
         copies = [(b.delivery.receipt_handle, burial_copy(b), self._new_id()) for b in burials]
         return await self._each(len(copies), lambda c: store.bury(c, self._queue, copies, now))
 
+    def dead_letter_queue(self) -> SqliteBroker:
+        """The dead letter queue, in the same file."""
+        dead = copy.copy(self)
+        dead._queue = self._dead_letter_queue  # noqa: SLF001 - our own copy
+        return dead
+
     async def dead_letters(self, limit: int, *, hold: float = 0.0) -> list[DeadLetter]:
         """Look at the dead letter queue."""
-        if hold:
-            return await self._held_letters(limit, hold)
-        peeked = await self._read(lambda c: store.peek(c, self._dead_letter_queue, limit))
-        return [letter_of(letter, attributes) for letter, attributes in peeked]
+        return [letter_of(delivery) for delivery in await browsed(self.dead_letter_queue(), limit, hold=hold)]
+
+    async def peek(self, limit: int, *, after: Delivery | None = None) -> list[Delivery]:
+        """Read messages in the order of their groups."""
+        now = self._now()
+        return await self._read(lambda c: store.read(c, self._queue, limit, after, now))
 
     async def status(self) -> QueueStatus:
         """Count the queue's messages, exactly."""
@@ -148,11 +158,6 @@ class SqliteBroker:
         """Seconds until a message can next be received (0 or less: now); None for an empty queue."""
         ready_at = await self._read(lambda c: store.next_ready(c, self._queue))
         return None if ready_at is None else (ready_at - self._now()) / 1000
-
-    async def _held_letters(self, limit: int, hold: float) -> list[DeadLetter]:
-        request = store.Receive(queue=self._dead_letter_queue, limit=limit, lease=_milliseconds(hold), now=self._now())
-        received = await self._write(lambda c: store.receive(c, request, self._new_receipt))
-        return [letter_of_delivery(delivery) for delivery in received]
 
     def _prepare(self) -> None:
         with self._database.opening():

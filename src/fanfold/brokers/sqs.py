@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from fanfold import limits
 from fanfold.brokers.batches import Answer, Batches, Entry
 from fanfold.brokers.boto import BotoTransport, make_client
-from fanfold.brokers.burial import burial_copy, letter_of_delivery, refusal
+from fanfold.brokers.browsing import browsed
+from fanfold.brokers.burial import burial_copy, letter_of, refusal
 from fanfold.brokers.protocol import Burial
 from fanfold.clock import Clock, SystemClock
 from fanfold.errors import (
@@ -31,7 +32,6 @@ from fanfold.telemetry import Telemetry
 _UNWRITABLE: Final = (QueueNotFoundError.__name__, PermissionMissingError.__name__)
 """Errors about the dead letter queue itself, not about an entry or a moment."""
 _DLQ_ARN: Final = re.compile(r"arn:[^:]+:sqs:[^:]*:(?P<account>[^:]+):(?P<name>[^:]+)")
-_LOOK: Final = 30
 _COUNTS: Final = {
     "messages_available": "ApproximateNumberOfMessages",
     "messages_in_flight": "ApproximateNumberOfMessagesNotVisible",
@@ -47,6 +47,20 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go of connections and threads."""
+
+
+class _Shared:
+    """Another broker's way of making requests, which stays its own."""
+
+    def __init__(self, broker: SqsBroker) -> None:
+        self._broker = broker
+
+    async def call(self, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Make one request."""
+        return await self._broker.call(action, payload)
+
+    def close(self) -> None:
+        """Nothing: it isn't ours."""
 
 
 class SqsBroker:
@@ -141,10 +155,6 @@ class SqsBroker:
         """Send in requests of ten."""
         return await self._send(self.url, messages)
 
-    async def receive(self, limit: int, *, wait: float, lease: float) -> list[Delivery]:
-        """Receive up to ten messages."""
-        return await self._receive(self.url, limit, wait=wait, lease=lease)
-
     def end_polls(self) -> None:
         """Nothing: a receive that was given up could have taken messages that nobody would hear of."""
 
@@ -170,26 +180,22 @@ class SqsBroker:
         deleted = iter(await self.delete(copied))
         return [error if error is not None else next(deleted) for error in errors]
 
+    def dead_letter_queue(self) -> SqsBroker:
+        """The dead letter queue, over the same transport. Raises NoDeadLetterQueueError."""
+        if self.dlq_url is None:
+            raise self._no_dead_letter_queue()
+        return SqsBroker(self.dlq_url, transport=_Shared(self), telemetry=self._telemetry, clock=self._clock)
+
     async def dead_letters(self, limit: int, *, hold: float = 0.0) -> list[DeadLetter]:
         """Receive from the dead letter queue until it is empty or `limit` is reached, then give back.
 
         Raises:
             NoDeadLetterQueueError: none is known.
         """
-        if self.dlq_url is None:
-            raise self._no_dead_letter_queue()
-        found: list[Delivery] = []
-        try:
-            while len(found) < limit:
-                batch = await self._receive(self.dlq_url, limit - len(found), wait=0, lease=hold or _LOOK)
-                if not batch:
-                    break
-                found += batch
-        finally:
-            if not hold:
-                given_back = [_lease_entry(delivery, 0) for delivery in found]
-                await self._batches.run("ChangeMessageVisibilityBatch", self.dlq_url, given_back)
-        return [letter_of_delivery(delivery) for delivery in found]
+        return [letter_of(delivery) for delivery in await browsed(self.dead_letter_queue(), limit, hold=hold)]
+
+    async def peek(self, limit: int, *, after: Delivery | None = None) -> None:
+        """Nothing: SQS shows messages only to whoever receives them."""
 
     async def status(self) -> QueueStatus:
         """Count, approximately."""
@@ -215,9 +221,10 @@ class SqsBroker:
         answers = iter(await self._batches.run("SendMessageBatch", url, entries))
         return [_sent(next(answers)) if error is None else SendResult(error=error) for error in refused]
 
-    async def _receive(self, url: str, limit: int, *, wait: float, lease: float) -> list[Delivery]:
+    async def receive(self, limit: int, *, wait: float, lease: float) -> list[Delivery]:
+        """Receive up to ten messages."""
         payload = {
-            "QueueUrl": url,
+            "QueueUrl": self.url,
             "MaxNumberOfMessages": min(limit, limits.MAX_BATCH_ENTRIES),
             "WaitTimeSeconds": min(math.ceil(wait), limits.MAX_WAIT),
             "VisibilityTimeout": max(1, math.ceil(lease)),

@@ -6,6 +6,7 @@ transaction of its caller's, and runs again from the start if that is rolled bac
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,6 +124,13 @@ def peek(connection: sqlite3.Connection, queue: int, limit: int) -> list[tuple[D
     ]
 
 
+def read(connection: sqlite3.Connection, queue: int, limit: int, after: Delivery | None, now: int) -> list[Delivery]:
+    """Some messages in the order of group and sequence number, after one of them; untouched and without a receipt."""
+    last = (after.group_id, _seq(after.receipt_handle)) if after is not None else ("", 0)
+    rows = connection.execute(_SQL["read"], (queue, *last, limit))
+    return [dataclasses.replace(_delivery(row, group_id, now, ""), receive_count=row[2]) for group_id, *row in rows]
+
+
 def _send(connection: sqlite3.Connection, queue: int, message: Message, message_id: str, now: int) -> SendResult:
     known = connection.execute(_SQL["known"], (queue, message.deduplication_id, now)).fetchone()
     if known is not None:
@@ -192,7 +200,7 @@ def _promote(connection: sqlite3.Connection, queue: int, group_id: str, now: int
     connection.execute(_SQL["promote"], {"queue": queue, "group_id": group_id, "now": now})
 
 
-def _delivery(row: tuple[Any, ...], group_id: str, now: int, receipt: str) -> Delivery:
+def _delivery(row: Sequence[Any], group_id: str, now: int, receipt: str) -> Delivery:
     seq, _, receive_count, message_id, body, deduplication_id, sent_at, attributes = row
     return Delivery(
         message_id=message_id,

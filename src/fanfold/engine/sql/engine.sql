@@ -89,3 +89,8 @@ SELECT count(*) FROM messages WHERE queue = ? AND head = ? AND visible_at > ?;
 -- name: peek
 -- Some messages of a queue, untouched.
 SELECT seq, message_id, receive_count, body, attributes FROM messages WHERE queue = ? LIMIT ?;
+
+-- name: read
+-- Messages of a queue, untouched, in the order of group and sequence number: those that come after one of them.
+SELECT group_id, seq, visible_at, receive_count, message_id, body, deduplication_id, sent_at, attributes
+FROM messages WHERE queue = ? AND (group_id, seq) > (?, ?) ORDER BY group_id, seq LIMIT ?;
