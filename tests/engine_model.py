@@ -37,6 +37,7 @@ class Fifo:
         self.connection.close()
 
     def advance(self, seconds: float) -> None:
+        """Move the clock, forward or back."""
         self.now += round(seconds * 1000)
 
     def entry(self, body: str, group: str, deduplication_id: str | None = None) -> tuple[Message, str]:
@@ -57,10 +58,11 @@ class Fifo:
     def delete(self, *received: Delivery) -> list[EntryError | None]:
         return self.delete_handles(*(message.receipt_handle for message in received))
 
-    def delete_handles(self, *handles: str) -> list[EntryError | None]:
-        return store.delete(self.connection, self.queue, handles, self.now)
+    def delete_handles(self, *handles: str, queue: int | None = None) -> list[EntryError | None]:
+        return store.delete(self.connection, queue or self.queue, handles, self.now)
 
     def change(self, received: Delivery, seconds: float) -> EntryError | None:
+        """Move a lease's end."""
         changes = [(received.receipt_handle, round(seconds * 1000))]
         return store.change_visibility(self.connection, self.queue, changes, self.now)[0]
 
@@ -71,14 +73,14 @@ class Fifo:
         ]
         return store.bury(self.connection, self.queue, burials, self.now)
 
-    def letters(self) -> list[DeadLetter]:
-        return [letter for letter, _ in store.peek(self.connection, self.dead_letter_queue, 100)]
+    def letters(self, limit: int = 100) -> list[DeadLetter]:
+        return [letter for letter, _ in store.peek(self.connection, self.dead_letter_queue, limit)]
 
     def counts(self, queue: int | None = None) -> QueueStatus:
         return store.status(self.connection, queue or self.queue, self.now)
 
     def next_visible(self) -> float | None:
-        at = store.next_ready(self.connection, self.queue)
+        at = store.next_ready(self.connection, self.queue, self.now)
         return None if at is None else (at - self.now) / 1000
 
 
@@ -112,6 +114,7 @@ class Model:
         self.groups: dict[str, list[ModelMessage]] = {}
         self.available_since: dict[str, int] = {}
         self.dead: list[str] = []
+        self.moved: set[ModelMessage] = set()
         self._sent: dict[str, tuple[int, ModelMessage]] = {}
         self._numbers = itertools.count()
 
@@ -146,6 +149,7 @@ class Model:
             self.change(message, lease)
         for message in spent:
             self.dead.append(message.body)
+            self.moved.add(message)
             self.remove(message)
         return taken
 

@@ -16,6 +16,7 @@ from fanfold.brokers.burial import letter_of
 from fanfold.brokers.protocol import Burial
 from fanfold.brokers.sqlite import SqliteBroker
 from fanfold.database import Database
+from fanfold.engine import store
 from fanfold.errors import ConfigurationError, NotFifoError, StorageCorruptError, StorageError
 from fanfold.model import Failure, Message
 from fanfold.testing import FakeClock
@@ -242,7 +243,7 @@ class TestWaiting:
         with pytest.raises(asyncio.CancelledError):
             await receiving
         await clock.until_awake()
-        assert not broker._doorbell._listeners
+        assert not broker._doorbell._lines
         await broker.send([message("a")])
         assert bodies(await broker.receive(10, wait=20, lease=30)) == ["a"]
 
@@ -266,7 +267,7 @@ class TestWaiting:
         listening = contextlib.ExitStack()
 
         async def listen_and_end():
-            listening.enter_context(broker._doorbell.listen())
+            listening.enter_context(broker._doorbell.listen(broker._queue))
 
         await asyncio.to_thread(lambda: asyncio.run(listen_and_end()))
         receiving = waiting_receive(broker)
@@ -274,6 +275,73 @@ class TestWaiting:
         assert bodies(await receiving) == ["a"]
         listening.close()
         await broker.close()
+
+
+class TestTime:
+    async def test_a_lease_does_not_run_while_its_receive_waits_for_the_file(self, broker, clock):
+        await broker.send([message("a")])
+        holding, held = threading.Event(), threading.Event()
+        blocking = asyncio.wrap_future(broker._database.write(lambda _: (held.set(), holding.wait())))
+        await asyncio.to_thread(held.wait)
+        receiving = waiting_receive(broker, wait=0, lease=30)
+        await asyncio.sleep(0)  # the receive is handed in behind what holds the writer
+        clock.advance(60)
+        holding.set()
+        await blocking
+        delivery = (await receiving)[0]
+        assert delivery.received_at == clock.now()
+        assert await broker.delete([delivery]) == [None]
+
+    async def test_a_clock_that_steps_back_hides_nothing_that_waits(self, broker, clock):
+        await broker.send([message("a")])
+        clock.advance(-3600)
+        assert await broker.ready_in() == 0
+        assert bodies(await broker.receive(10, wait=0, lease=30)) == ["a"]
+
+    async def test_an_extension_to_the_very_end_of_twelve_hours_is_none_too_long(self, broker, clock):
+        await broker.send([message("a")])
+        [held] = await broker.receive(10, wait=0, lease=30)
+        holding = threading.Event()
+        broker._database.write(lambda _: holding.wait())
+        extending = asyncio.create_task(broker.extend([held], [43_200]))
+        await asyncio.sleep(0)
+        clock.advance(0.5)
+        holding.set()
+        assert await extending == [None]
+        assert (await broker.extend([held], [43_201]))[0].code == "InvalidParameterValue"
+
+    async def test_the_file_of_an_older_version_goes_on(self, tmp_path, clock):
+        database = Database(tmp_path / "tasks.db", synchronous="NORMAL")
+        database.open()
+        database.migrate("engine", store.SCHEMA[:1])
+        now = int(clock.now() * 1000)
+        add_to_version_1(database, now)
+        database.close()
+        broker = SqliteBroker(f"sqlite:///{tmp_path}/tasks.db", clock=clock)
+        await broker.open()
+        assert bodies(await broker.receive(10, wait=0, lease=30)) == ["waits"]
+        clock.advance(60)
+        assert [(d.body, d.receive_count) for d in await broker.receive(10, wait=0, lease=30)] == [
+            ("waits", 2),
+            ("held", 2),
+        ]
+        await broker.close()
+
+
+def add_to_version_1(database, now):
+    """A queue as the first version left it: one message waits, another is held for a minute."""
+
+    def add(connection):
+        connection.execute("INSERT INTO queues (id, name, created_at) VALUES (1, 'tasks.fifo', ?)", (now,))
+        for body, visible_at, receipt in (("waits", now, None), ("held", now + 60_000, "x")):
+            connection.execute(
+                "INSERT INTO messages (queue, message_id, group_id, deduplication_id, body, attributes, sent_at, "
+                "visible_at, head, receive_count, receipt, received_at) "
+                "VALUES (1, ?1, ?1, ?1, ?1, '{}', ?2, ?3, 1, ?4, ?5, ?2)",
+                (body, now, visible_at, int(receipt is not None), receipt),
+            )
+
+    database.write(add).result()
 
 
 class TestDeadLetters:

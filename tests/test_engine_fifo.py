@@ -7,6 +7,17 @@ import pytest
 from engine_model import Fifo, bodies
 from fanfold.model import QueueStatus
 
+GARBAGE = [
+    "garbage",
+    "",
+    "1.1",
+    "1.1.",
+    "1.1.1.1",
+    "-1.1.x",
+    "1.9223372036854775808.x",
+    f"1.{'9' * 40}.x",
+    "1.\N{ARABIC-INDIC DIGIT ONE}.x",
+]
 EMPTY = QueueStatus(messages_available=0, messages_in_flight=0, messages_delayed=0)
 
 
@@ -174,6 +185,132 @@ class TestHandles:
         assert [error is None for error in errors] == [False, True]
         assert fifo.counts() == EMPTY
 
+    @pytest.mark.parametrize("handle", GARBAGE)
+    def test_garbage_is_no_handle(self, fifo, handle):
+        [error] = fifo.delete_handles(handle)
+        assert (error.code, error.text) == (
+            "ReceiptHandleIsInvalid",
+            f'The input receipt handle "{handle}" is not a valid receipt handle.',
+        )
+
+    def test_another_queues_handle_is_not_valid_here(self, fifo):
+        fifo.send("a1", "a")
+        received = fifo.receive()[0]
+        [error] = fifo.delete_handles(received.receipt_handle, queue=fifo.dead_letter_queue)
+        assert (error.code, error.text) == (
+            "ReceiptHandleIsInvalid",
+            f'The receipt handle "{received.receipt_handle}" is not valid for this queue.',
+        )
+        assert fifo.delete(received) == [None]
+
+    def test_a_handle_from_before_the_move_to_the_dead_letter_queue_does_not_delete(self, impatient):
+        impatient.send("a1", "a")
+        received = [impatient.receive(lease=0)[0] for _ in range(2)][-1]
+        impatient.receive()
+        for _ in range(2):
+            assert "has expired" in impatient.delete(received)[0].text
+            impatient.delete_handles(
+                *(m.receipt_handle for m in impatient.receive(queue=impatient.dead_letter_queue)),
+                queue=impatient.dead_letter_queue,
+            )
+        assert impatient.letters() == []
+
+    def test_a_lease_beyond_twelve_hours_from_the_receive_is_refused(self, fifo):
+        fifo.send("a1", "a")
+        [held] = fifo.receive(lease=43_200)
+        fifo.advance(43_000)
+        error = fifo.change(held, 201)
+        assert (error.code, error.lease_lost) == ("InvalidParameterValue", False)
+        assert error.text == (
+            "Value 201 for parameter VisibilityTimeout is invalid. "
+            "Reason: Total VisibilityTimeout for the message is beyond the limit [43200 seconds]"
+        )
+        assert fifo.change(held, 200.5) is None  # SQS counts in seconds; what is left of one is cut off
+        fifo.advance(200)
+        assert bodies(fifo.receive()) == ["a1"]
+
+    def test_a_negative_lease_is_refused(self, fifo):
+        fifo.send("a1", "a")
+        [held] = fifo.receive(lease=30)
+        error = fifo.change(held, -1)
+        assert (error.code, error.lease_lost) == ("InvalidParameterValue", False)
+        assert error.text == (
+            "Value -1 for parameter VisibilityTimeout is invalid. Reason: Must be >= 0 and <= 43200, if provided."
+        )
+        assert fifo.receive() == []
+
+
+class TestAClockThatSteps:
+    def test_a_step_back_hides_nothing_that_was_never_received(self, fifo):
+        fifo.send("a1", "a")
+        fifo.advance(-3600)
+        assert fifo.next_visible() == 0
+        assert fifo.counts().messages_available == 1
+        assert bodies(fifo.receive()) == ["a1"]
+
+    def test_a_step_back_hides_nothing_that_was_given_back(self, fifo):
+        for body in ("a1", "b1"):
+            fifo.send(body, body[0])
+        fifo.change(fifo.receive(1)[0], 0)
+        fifo.receive(1, lease=0)
+        fifo.advance(-3600)
+        assert bodies(fifo.receive()) == ["a1", "b1"]
+
+    def test_a_step_back_hides_nothing_that_a_delete_has_unlocked(self, fifo):
+        for body in ("a1", "a2"):
+            fifo.send(body, "a")
+        fifo.delete(*fifo.receive(1))
+        fifo.advance(-3600)
+        assert bodies(fifo.receive()) == ["a2"]
+
+    def test_a_lease_that_had_run_out_before_an_unlock_stays_so(self, fifo):
+        for body in ("a1", "a2"):
+            fifo.send(body, "a")
+        first, second = fifo.receive(2, lease=10)
+        fifo.change(first, 60)
+        fifo.advance(10)
+        fifo.delete(first)
+        fifo.advance(-3600)
+        assert "has expired" in fifo.change(second, 60).text
+        assert bodies(fifo.receive()) == ["a2"]
+
+    def test_what_was_there_before_a_step_back_is_served_before_what_comes_after(self, fifo):
+        fifo.send("a1", "a")
+        fifo.advance(-3600)
+        fifo.send("b1", "b")
+        fifo.send("a2", "a")
+        assert [bodies(fifo.receive(1)), bodies(fifo.receive())] == [["a1"], ["b1"]]
+
+    def test_a_steps_length_of_later_messages_starves_nobody(self, fifo):
+        fifo.advance(3600)
+        fifo.send("early", "early")
+        fifo.advance(-3600)
+        for number in range(20):
+            fifo.send(f"late{number}", f"late{number}")
+        assert bodies(fifo.receive(1)) == ["early"]
+
+    def test_a_group_keeps_its_order_over_steps(self, fifo):
+        for number, step in enumerate((3600, -7200, 3600, 1)):
+            fifo.send(f"a{number}", "a")
+            fifo.advance(step)
+        assert bodies(fifo.receive()) == ["a0", "a1", "a2", "a3"]
+
+    def test_a_lease_ends_when_the_wall_clock_says_so(self, fifo):
+        fifo.send("a1", "a")
+        held = fifo.receive(lease=30)[0]
+        fifo.advance(-3600)
+        fifo.advance(3629)
+        assert fifo.receive() == []
+        assert fifo.change(held, 30) is None
+        fifo.advance(3600)
+        assert bodies(fifo.receive()) == ["a1"]
+
+    def test_a_lease_without_time_locks_nothing_after_a_step_back(self, fifo):
+        fifo.send("a1", "a")
+        given = fifo.receive(lease=0)[0]
+        fifo.advance(-3600)
+        assert "has expired" in fifo.delete(given)[0].text
+
 
 class TestDeduplication:
     def test_a_duplicate_gets_the_first_ones_ids_and_is_not_delivered(self, fifo):
@@ -282,14 +419,12 @@ class TestCounts:
         assert (letter.message_id, letter.deduplication_id) == (sent.message_id, sent.message_id)
         assert letter.receive_count == 3
 
-    def test_a_lease_ends_at_most_twelve_hours_after_the_receive(self, fifo):
-        fifo.send("a1", "a")
-        [held] = fifo.receive(lease=43_200)
-        fifo.advance(43_000)
-        fifo.change(held, 43_200)
-        fifo.advance(200)
-        assert bodies(fifo.receive()) == ["a1"]
-
-    def test_garbage_is_no_handle(self, fifo):
-        [error] = fifo.delete_handles("garbage")
-        assert error.code == "ReceiptHandleIsInvalid"
+    def test_letters_are_shown_oldest_first_however_few_are_asked_for(self, fifo):
+        for body in ("c1", "a1", "b1"):
+            fifo.send(body, body[0])
+            fifo.advance(1)
+        for message in fifo.receive():
+            fifo.bury(message)
+            fifo.advance(1)
+        fifo.receive(1, lease=0, queue=fifo.dead_letter_queue)
+        assert [letter.body for letter in fifo.letters(2)] == ["c1", "a1"]

@@ -94,7 +94,7 @@ def test_imports_are_absolute():
         ("botocore", {"fanfold.brokers.boto"}),
         ("pebble", {"fanfold.executor"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
-         "fanfold.database", "fanfold.engine.store", "fanfold.ledgers.rows",
+         "fanfold.database", "fanfold.engine.doorbell", "fanfold.engine.store", "fanfold.ledgers.rows",
                      "fanfold.ledgers.sqlite"}),
     ],
 )  # fmt: skip

@@ -19,7 +19,8 @@ from fanfold.clock import Clock, SystemClock
 from fanfold.connection_thread import Operation, T
 from fanfold.database import Database
 from fanfold.engine import store
-from fanfold.engine.doorbell import Bell, Doorbell
+from fanfold.engine.doorbell import Doorbell
+from fanfold.engine.polling import LongPolls, Look, Source
 from fanfold.errors import StorageError
 from fanfold.model import DeadLetter, Delivery, EntryError, Message, QueueStatus, SendResult
 from fanfold.urls import parse_sqlite
@@ -66,9 +67,9 @@ class SqliteBroker:
         self._new_id = new_id
         self._new_receipt = new_receipt
         self._doorbell = Doorbell(self._database)
+        self._polls = LongPolls(self._doorbell, self._clock)
         self._queue = self._dead_letter_queue = 0
         self._open = False
-        self._polls_ended = 0
 
     async def open(self) -> None:
         """Open the file and create the queues. Idempotent."""
@@ -88,51 +89,36 @@ class SqliteBroker:
         """Add messages; what SQS would refuse is its own entry's error."""
         refused = [refusal(message) for message in messages]
         accepted = [(m, self._new_id()) for m, error in zip(messages, refused, strict=True) if error is None]
-        now = self._now()
         try:
-            results = iter(await self._change(lambda c: store.send(c, self._queue, accepted, now)))
+            sending = self._change(lambda c: store.send(c, self._queue, accepted, self._now()), len(accepted))
+            results = iter(await sending)
         except StorageError as error:
             return [SendResult(error=own or _error_of_all(error)) for own in refused]
         return [next(results) if error is None else SendResult(error=error) for error in refused]
 
     async def receive(self, limit: int, *, wait: float, lease: float) -> list[Delivery]:
         """Receive, waiting as a long poll does."""
-        ended = self._polls_ended  # before the first look: an end that comes during it must not be missed
-        with self._doorbell.listen() as bell:
-            deliveries = await self._receive_now(limit, lease)
-            if deliveries or wait <= 0:
-                return deliveries
-            over = asyncio.ensure_future(self._clock.sleep(wait))
-            try:
-                while not deliveries and not over.done() and ended == self._polls_ended:
-                    deliveries = await self._receive_when_ready(bell, over, limit, lease)
-                if not deliveries and over.done():
-                    deliveries = await self._receive_now(limit, lease)  # what became visible as the wait ended
-            finally:
-                over.cancel()
-            return deliveries
+        source = Source(queue=self._queue, receive=lambda: self._look(limit, lease), ready_at=self._ready_at)
+        return await self._polls.receive(source, wait)
 
     def end_polls(self) -> None:
         """Answer waiting receives now."""
-        self._polls_ended += 1
-        self._doorbell.ring()
+        self._polls.end()
 
     async def extend(self, deliveries: Sequence[Delivery], seconds: Sequence[float]) -> list[EntryError | None]:
         """Let leases end so many seconds from now."""
-        now = self._now()
         changes = [(d.receipt_handle, _milliseconds(s)) for d, s in zip(deliveries, seconds, strict=True)]
-        return await self._each(len(changes), lambda c: store.change_visibility(c, self._queue, changes, now))
+        return await self._each(len(changes), lambda c: store.change_visibility(c, self._queue, changes, self._now()))
 
     async def delete(self, deliveries: Sequence[Delivery]) -> list[EntryError | None]:
         """Delete messages."""
-        now, handles = self._now(), [d.receipt_handle for d in deliveries]
-        return await self._each(len(handles), lambda c: store.delete(c, self._queue, handles, now))
+        handles = [d.receipt_handle for d in deliveries]
+        return await self._each(len(handles), lambda c: store.delete(c, self._queue, handles, self._now()))
 
     async def dead_letter(self, burials: Sequence[Burial]) -> list[EntryError | None]:
         """Replace messages by copies with their reasons in the dead letter queue, each in one transaction."""
-        now = self._now()
         copies = [(b.delivery.receipt_handle, burial_copy(b), self._new_id()) for b in burials]
-        return await self._each(len(copies), lambda c: store.bury(c, self._queue, copies, now))
+        return await self._each(len(copies), lambda c: store.bury(c, self._queue, copies, self._now()))
 
     def dead_letter_queue(self) -> SqliteBroker:
         """The dead letter queue, in the same file."""
@@ -146,18 +132,17 @@ class SqliteBroker:
 
     async def peek(self, limit: int, *, after: Delivery | None = None) -> list[Delivery]:
         """Read messages in the order of their groups."""
-        now = self._now()
-        return await self._read(lambda c: store.read(c, self._queue, limit, after, now))
+        request = store.Receive(queue=self._queue, limit=limit, lease=0, now=self._now())
+        return await self._read(lambda c: store.read(c, request, after))
 
     async def status(self) -> QueueStatus:
         """Count the queue's messages, exactly."""
-        now = self._now()
-        return await self._read(lambda c: store.status(c, self._queue, now))
+        return await self._read(lambda c: store.status(c, self._queue, self._now()))
 
     async def ready_in(self) -> float | None:
         """Seconds until a message can next be received (0 or less: now); None for an empty queue."""
-        ready_at = await self._read(lambda c: store.next_ready(c, self._queue))
-        return None if ready_at is None else (ready_at - self._now()) / 1000
+        ready_at = await self._ready_at()
+        return None if ready_at is None else ready_at - self._clock.now()
 
     def _prepare(self) -> None:
         with self._database.opening():
@@ -175,46 +160,37 @@ class SqliteBroker:
 
         self._dead_letter_queue, self._queue = self._database.write(create).result()
 
-    async def _receive_now(self, limit: int, lease: float) -> list[Delivery]:
-        request = store.Receive(
-            queue=self._queue,
-            limit=min(limit, limits.MAX_BATCH_ENTRIES),
-            lease=_milliseconds(lease),
-            now=self._now(),
-        )
-        return await self._write(lambda c: store.receive(c, request, self._new_receipt))
+    async def _look(self, limit: int, lease: float) -> Look[Delivery]:
+        most, milliseconds = min(limit, limits.MAX_BATCH_ENTRIES), _milliseconds(lease)
 
-    async def _receive_when_ready(
-        self, bell: Bell, over: asyncio.Future[None], limit: int, lease: float
-    ) -> list[Delivery]:
-        bell.clear()
-        ready_in = await self.ready_in()
-        if ready_in is not None and ready_in <= 0:
-            return await self._receive_now(limit, lease)
-        await self._wake(bell, over, ready_in)
-        return []
+        def look(connection: sqlite3.Connection) -> Look[Delivery]:
+            found = self._receive(self._queue, most, milliseconds, connection)
+            return Look(found=found, ready_at=None if found else self._next_ready(connection))
 
-    async def _wake(self, bell: Bell, over: asyncio.Future[None], ready_in: float | None) -> None:
-        waits: list[asyncio.Future[None]] = [asyncio.ensure_future(bell.wait())]
-        if ready_in is not None:
-            waits.append(asyncio.ensure_future(self._clock.sleep(ready_in)))
-        try:
-            await asyncio.wait([over, *waits], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for future in waits:
-                future.cancel()
+        return await self._write(look)
+
+    def _receive(self, queue: int, limit: int, lease: int, connection: sqlite3.Connection) -> list[Delivery]:
+        request = store.Receive(queue=queue, limit=limit, lease=lease, now=self._now())
+        return store.receive(connection, request, self._new_receipt)
+
+    async def _ready_at(self) -> float | None:
+        return await self._read(self._next_ready)
+
+    def _next_ready(self, connection: sqlite3.Connection) -> float | None:
+        ready_at = store.next_ready(connection, self._queue, self._now())
+        return None if ready_at is None else ready_at / 1000
 
     async def _each(self, count: int, operation: Operation[list[EntryError | None]]) -> list[EntryError | None]:
         """A change of several entries; where the file fails, that is the error of each."""
         try:
-            return await self._change(operation)
+            return await self._change(operation, count)
         except StorageError as error:
             return [_error_of_all(error)] * count
 
-    async def _change(self, operation: Operation[T]) -> T:
-        """A write that may make something receivable."""
+    async def _change(self, operation: Operation[T], most: int) -> T:
+        """A write that may make so many messages receivable, or more where it unlocks a group."""
         result = await self._write(operation)
-        self._doorbell.ring()
+        self._doorbell.ring(self._queue, most)
         return result
 
     async def _write(self, operation: Operation[T]) -> T:
@@ -224,6 +200,7 @@ class SqliteBroker:
         return await asyncio.wrap_future(self._database.read(operation))
 
     def _now(self) -> int:
+        """Milliseconds. To be read inside an operation: a lease must not run while its receive waits for the file."""
         return int(self._clock.now() * 1000)
 
 

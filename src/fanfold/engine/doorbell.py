@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,47 +15,137 @@ _TICK: Final = 0.02
 """Seconds between two looks at what other processes have committed."""
 
 
+class Bell:
+    """One waiter's signal. Rings are counted, so that one that comes during a look isn't forgotten."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.rings = 0
+        self.answered = 0
+        self._loop = loop
+        self._rung = asyncio.Event()
+
+    @property
+    def owed(self) -> bool:
+        """Whether a ring waits for a look that begins after it."""
+        return self.rings != self.answered
+
+    def ring(self) -> bool:
+        """Wake the waiter, from any thread. False where its loop has ended, and the waiter with it."""
+        self.rings += 1
+        try:
+            self._loop.call_soon_threadsafe(self._rung.set)
+        except RuntimeError:
+            return False
+        return True
+
+    async def wait(self) -> None:
+        """Return when a ring is owed a look."""
+        while not self.owed:
+            self._rung.clear()
+            await self._rung.wait()
+
+
+class _Line:
+    """The waiters of one queue, and which of them minds the time at which its next lease ends."""
+
+    def __init__(self) -> None:
+        self.idle: dict[Bell, None] = {}
+        self.rung: dict[Bell, None] = {}
+        self.alarm: tuple[float, Bell] | None = None
+
+    def ring(self, most: int) -> None:
+        """Wake so many idle waiters; where there are fewer, those who have been rung look once more."""
+        rung = len(self.rung)
+        while most > 0 and self.idle:
+            bell = next(iter(self.idle))
+            del self.idle[bell]
+            if bell.ring():
+                self.rung[bell] = None
+                most -= 1
+        for bell in list(self.rung)[: min(rung, most)]:
+            bell.ring()
+
+    def ring_all(self) -> None:
+        self.ring(len(self.idle) + len(self.rung))
+
+    def leave(self, bell: Bell) -> None:
+        """A waiter goes; its ring, or the time that it minded, is somebody else's now."""
+        self.idle.pop(bell, None)
+        self.rung.pop(bell, None)
+        minded = self.alarm is not None and self.alarm[1] is bell
+        if minded:
+            self.alarm = None
+        if minded or bell.owed:
+            self.ring(1)
+
+
 class Doorbell:
-    """Wakes waiters of any event loop.
+    """Wakes waiters of any event loop, queue by queue, and no more of them than there is work.
 
     1. A waiter listens before it looks, so that no change falls between its look and its wait.
-    2. `ring` wakes all of them; each looks for itself.
-    3. While anybody waits, one thread looks for other processes' commits every tick, and rings.
+    2. A ring wakes one waiter for each message that may have come. It owes the ring a look; if it finds something, or
+       goes away (cancelled, out of time) before it has looked, the ring passes to the next one. So a ring ends with a
+       look that found nothing, and is never lost.
+    3. One waiter a queue minds the time at which the next lease ends.
+    4. While anybody waits, one thread looks for other processes' commits every tick, and rings once a queue. Where that
+       look fails it is tried again, and rings when it works again: nobody knows what it missed.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._guard = threading.Lock()
-        self._listeners: set[Bell] = set()
+        self._lines: dict[int, _Line] = {}
         self._occupied = threading.Event()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def listen(self) -> Iterator[Bell]:
-        """A bell that every ring rings, until the block is left."""
+    def listen(self, queue: int) -> Iterator[Bell]:
+        """A bell that rings of this queue may ring, until the block is left."""
         bell = Bell(asyncio.get_running_loop())
         with self._guard:
-            self._listeners.add(bell)
+            line = self._lines.setdefault(queue, _Line())
+            line.idle[bell] = None
             self._occupied.set()
             if self._thread is None:
-                watch = self._database.watch()
-                self._thread = threading.Thread(target=self._tick, args=(watch,), name="fanfold-doorbell", daemon=True)
+                self._thread = threading.Thread(target=self._tick, name="fanfold-doorbell", daemon=True)
                 self._thread.start()
         try:
             yield bell
         finally:
             with self._guard:
-                self._listeners.discard(bell)
-                if not self._listeners:
-                    self._occupied.clear()
+                line.leave(bell)
+                self._tidy(queue, line)
 
-    def ring(self) -> None:
+    def ring(self, queue: int, most: int = 1) -> None:
+        """Something may have become receivable: so many messages at most."""
+        with self._guard:
+            if queue in self._lines:
+                self._lines[queue].ring(most)
+
+    def ring_all(self) -> None:
         """Wake everyone who listens."""
         with self._guard:
-            listeners = list(self._listeners)
-        for bell in listeners:
-            bell.ring()
+            for line in self._lines.values():
+                line.ring_all()
+
+    def found_nothing(self, queue: int, bell: Bell, rings: int, ready_at: float | None) -> bool:
+        """End the rings up to number `rings`: a look that began after them found nothing.
+
+        Answers whether this waiter is to mind the time `ready_at`; nobody else does, or only a later one.
+        """
+        with self._guard:
+            bell.answered = rings
+            line = self._lines[queue]
+            if not bell.owed and bell in line.rung:
+                del line.rung[bell]
+                line.idle[bell] = None
+            if line.alarm is not None and line.alarm[1] is bell:
+                line.alarm = None
+            if ready_at is None or (line.alarm is not None and line.alarm[0] <= ready_at):
+                return False
+            line.alarm = ready_at, bell
+            return True
 
     def close(self) -> None:
         """End the thread; a later listener starts another. Idempotent."""
@@ -66,34 +157,33 @@ class Doorbell:
         self._closed.clear()
         self._occupied.clear()
 
-    def _tick(self, watch: Watch) -> None:
+    def _tidy(self, queue: int, line: _Line) -> None:
+        if not line.idle and not line.rung and self._lines.get(queue) is line:
+            del self._lines[queue]
+        if not self._lines:
+            self._occupied.clear()
+
+    def _tick(self) -> None:
+        watch: Watch | None = None
         try:
             while not self._closed.wait(_TICK):
-                if watch.changed():
-                    self.ring()
+                watch = self._look(watch)
                 self._occupied.wait()
         finally:
-            watch.close()
+            if watch is not None:
+                watch.close()
 
-
-class Bell:
-    """One waiter's signal."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._rung = asyncio.Event()
-
-    def ring(self) -> None:
-        """Wake the waiter, from any thread."""
+    def _look(self, watch: Watch | None) -> Watch | None:
         try:
-            self._loop.call_soon_threadsafe(self._rung.set)
-        except RuntimeError:
-            return  # its loop has ended, and the waiter with it
-
-    def clear(self) -> None:
-        """Forget earlier rings; to be called before a look."""
-        self._rung.clear()
-
-    async def wait(self) -> None:
-        """Return at the next ring since `clear`."""
-        await self._rung.wait()
+            if watch is None:
+                watch = self._database.watch()
+            elif not watch.changed():
+                return watch
+        except sqlite3.Error:
+            if watch is not None:
+                watch.close()
+            return None
+        with self._guard:
+            for line in self._lines.values():
+                line.ring(1)
+        return watch

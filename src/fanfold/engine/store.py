@@ -2,11 +2,17 @@
 
 Source of the rules: the Amazon SQS developer guide, and what public suites have recorded of it. An operation runs in a
 transaction of its caller's, and runs again from the start if that is rolled back.
+
+The wall clock may step. A group's order is its sequence numbers and knows no clock. What is available is so by its
+state: a step back hides nothing, and what became available before the step is served before what comes after it. Leases
+and windows end when the wall clock says so: a step back by an hour lengthens those that run by an hour, a step forward
+ends them early, as if the hour had passed.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +21,8 @@ from typing import Any, Final
 import msgspec
 
 from fanfold import limits, sql
+from fanfold.engine import handles
+from fanfold.engine.handles import Handle
 from fanfold.model import DeadLetter, Delivery, EntryError, Message, QueueStatus, SendResult
 
 _SQL: Final = sql.load("fanfold.engine", "engine.sql")
@@ -22,6 +30,8 @@ SCHEMA: Final = tuple(sql.load("fanfold.engine", "schema.sql").values())
 
 _WINDOW: Final = limits.DEDUPLICATION_WINDOW * 1000
 _LONGEST: Final = limits.MAX_VISIBILITY * 1000
+_AVAILABLE, _LEASED = 0, 1
+_EVER: Final = 2**62
 
 _decode_attributes: Final = msgspec.json.Decoder(dict[str, str]).decode
 
@@ -67,7 +77,9 @@ def receive(connection: sqlite3.Connection, request: Receive, new_receipt: NewId
             deliveries += _receive_group(connection, request, group_id, room, redrive=redrive, new_receipt=new_receipt)
         seen.update(groups)
     until = request.now + request.lease
-    leased = [(_receipt(d), request.now, until, _seq(d.receipt_handle)) for d in deliveries]
+    state = _LEASED if request.lease > 0 else _AVAILABLE
+    given = (_handle(delivery) for delivery in deliveries)
+    leased = [(handle.receipt, request.now, state, until, handle.seq) for handle in given]
     connection.executemany(_SQL["lease"], leased)
     return deliveries
 
@@ -80,7 +92,7 @@ def delete(connection: sqlite3.Connection, queue: int, handles: Iterable[str], n
 def change_visibility(
     connection: sqlite3.Connection, queue: int, changes: Iterable[tuple[str, int]], now: int
 ) -> list[EntryError | None]:
-    """Let each lease end so many milliseconds from now."""
+    """Let each lease end so many milliseconds from now: 0 or more, and at most 12 hours after the receive."""
     return [_change(connection, queue, handle, milliseconds, now) for handle, milliseconds in changes]
 
 
@@ -91,44 +103,45 @@ def bury(
     dead_letter_queue = connection.execute(_SQL["queue"], (queue,)).fetchone()[1]
     errors = []
     for handle, copy, message_id in burials:
-        gone = not _exists(connection, queue, handle)
-        error = _lost(f"{handle}: the message does not exist.") if gone else _delete(connection, queue, handle, now)
+        error = _delete(connection, queue, handle, now, gone=handles.lost(f"{handle}: the message does not exist."))
         if error is None:
             _add(connection, dead_letter_queue, copy, message_id, now)
         errors.append(error)
     return errors
 
 
-def next_ready(connection: sqlite3.Connection, queue: int) -> int | None:
-    """When a message can next be received (in the past: now); None where there is nothing to wait for."""
-    row = connection.execute(_SQL["next_ready"], (queue,)).fetchone()
+def next_ready(connection: sqlite3.Connection, queue: int, now: int) -> int | None:
+    """When a message can next be received, not after `now` if one can be already; None where there is none."""
+    if connection.execute(_SQL["next_ready"], (queue, _AVAILABLE)).fetchone() is not None:
+        return now
+    row = connection.execute(_SQL["next_ready"], (queue, _LEASED)).fetchone()
     return row[0] if row else None
 
 
 def status(connection: sqlite3.Connection, queue: int, now: int) -> QueueStatus:
     """Exact counts. Messages behind a held head count as available, as on SQS."""
     (total,) = connection.execute(_SQL["count"], (queue,)).fetchone()
-    held = sum(connection.execute(_SQL["count_invisible"], (queue, head, now)).fetchone()[0] for head in (0, 1))
+    held = sum(connection.execute(_SQL["count_held"], (queue, head, _LEASED, now)).fetchone()[0] for head in (0, 1))
     return QueueStatus(messages_available=total - held, messages_in_flight=held, messages_delayed=0)
 
 
 def peek(connection: sqlite3.Connection, queue: int, limit: int) -> list[tuple[DeadLetter, Mapping[str, str]]]:
-    """Some messages with their attributes, oldest first, untouched."""
-    rows = sorted(connection.execute(_SQL["peek"], (queue, limit)))
+    """The oldest messages with their attributes, oldest first, untouched."""
+    rows = connection.execute(_SQL["peek"], (queue, limit))
     return [
         (
             DeadLetter(message_id=message_id, receipt_handle="", body=body, receive_count=receive_count),
             _decode_attributes(attributes),
         )
-        for _, message_id, receive_count, body, attributes in rows
+        for message_id, receive_count, body, attributes in rows
     ]
 
 
-def read(connection: sqlite3.Connection, queue: int, limit: int, after: Delivery | None, now: int) -> list[Delivery]:
-    """Some messages in the order of group and sequence number, after one of them; untouched and without a receipt."""
-    last = (after.group_id, _seq(after.receipt_handle)) if after is not None else ("", 0)
-    rows = connection.execute(_SQL["read"], (queue, *last, limit))
-    return [dataclasses.replace(_delivery(row, group_id, now, ""), receive_count=row[2]) for group_id, *row in rows]
+def read(connection: sqlite3.Connection, request: Receive, after: Delivery | None) -> list[Delivery]:
+    """Messages in the order of group and sequence number, those after `after`; untouched, without a receipt."""
+    last = (after.group_id, _handle(after).seq) if after is not None else ("", 0)
+    rows = connection.execute(_SQL["read"], (request.queue, *last, request.limit))
+    return [dataclasses.replace(_delivery(row, request, group_id, ""), receive_count=row[3]) for group_id, *row in rows]
 
 
 def _send(connection: sqlite3.Connection, queue: int, message: Message, message_id: str, now: int) -> SendResult:
@@ -154,8 +167,18 @@ def _add(connection: sqlite3.Connection, queue: int, message: Message, message_i
 
 
 def _ready_groups(connection: sqlite3.Connection, request: Receive, seen: Collection[str]) -> list[str]:
-    rows = connection.execute(_SQL["ready_groups"], (request.queue, request.now, request.limit + len(seen)))
-    return [group_id for (group_id,) in rows if group_id not in seen]
+    """Those available longest first. What is available since a time to come was so before the clock stepped back."""
+    most, now = request.limit + len(seen), request.now
+    earlier = _heads(connection, request.queue, _AVAILABLE, (now, _EVER), most)
+    due = (*_heads(connection, request.queue, _AVAILABLE, (-_EVER, now), most),
+           *_heads(connection, request.queue, _LEASED, (-_EVER, now), most))  # fmt: skip
+    return [group_id for _, _, group_id in (*earlier, *sorted(due)) if group_id not in seen][: request.limit]
+
+
+def _heads(
+    connection: sqlite3.Connection, queue: int, state: int, between: tuple[int, int], limit: int
+) -> list[tuple[int, int, str]]:
+    return connection.execute(_SQL["ready_groups"], (queue, state, *between, limit)).fetchall()
 
 
 def _receive_group(
@@ -173,12 +196,12 @@ def _receive_group(
     while room > len(deliveries):
         rows = connection.execute(_SQL["of_group"], (request.queue, group_id, last, room - len(deliveries))).fetchall()
         for row in rows:
-            if row[1] > request.now:
+            if row[1] != _AVAILABLE and row[2] > request.now:
                 return deliveries
-            if _received_too_often(row[2], redrive):
+            if _received_too_often(row[3], redrive):
                 _move(connection, request, group_id, row[0], redrive[1])
             else:
-                deliveries.append(_delivery(row, group_id, request.now, new_receipt()))
+                deliveries.append(_delivery(row, request, group_id, new_receipt()))
         if len(deliveries) == room or not rows:
             break
         last = rows[-1][0]
@@ -193,6 +216,8 @@ def _received_too_often(receive_count: int, redrive: tuple[int | None, int | Non
 def _move(connection: sqlite3.Connection, request: Receive, group_id: str, seq: int, target: int | None) -> None:
     connection.execute(_SQL["move"], {"dead_letter_queue": target, "now": request.now, "seq": seq})
     connection.execute(_SQL["remove"], (seq,))
+    connection.execute(_SQL["forget_departures"], (request.now,))
+    connection.execute(_SQL["depart"], (seq, request.now + _LONGEST))
     _promote(connection, request.queue, group_id, request.now)
 
 
@@ -200,76 +225,73 @@ def _promote(connection: sqlite3.Connection, queue: int, group_id: str, now: int
     connection.execute(_SQL["promote"], {"queue": queue, "group_id": group_id, "now": now})
 
 
-def _delivery(row: Sequence[Any], group_id: str, now: int, receipt: str) -> Delivery:
-    seq, _, receive_count, message_id, body, deduplication_id, sent_at, attributes = row
+def _delivery(row: Sequence[Any], request: Receive, group_id: str, receipt: str) -> Delivery:
+    seq, _, _, receive_count, message_id, body, deduplication_id, sent_at, attributes = row
     return Delivery(
         message_id=message_id,
-        receipt_handle=f"{seq}.{receipt}",
+        receipt_handle=str(Handle(request.queue, seq, receipt)),
         body=body,
         group_id=group_id,
         deduplication_id=deduplication_id,
         receive_count=receive_count + 1,
         sent_at=sent_at / 1000,
-        received_at=now / 1000,
+        received_at=request.now / 1000,
         attributes=_decode_attributes(attributes),
     )
 
 
-def _delete(connection: sqlite3.Connection, queue: int, handle: str, now: int) -> EntryError | None:
-    seq, _, receipt = handle.partition(".")
-    if not seq.isdecimal():
-        return _invalid(handle)
-    row = connection.execute(_SQL["delete"], (int(seq), queue, receipt, now)).fetchone()
+def _handle(delivery: Delivery) -> Handle:
+    queue, seq, receipt = delivery.receipt_handle.split(".")
+    return Handle(int(queue), int(seq), receipt)
+
+
+def _delete(
+    connection: sqlite3.Connection, queue: int, text: str, now: int, gone: EntryError | None = None
+) -> EntryError | None:
+    handle = handles.parse(text, queue)
+    if isinstance(handle, EntryError):
+        return handle
+    row = connection.execute(_SQL["delete"], (handle.seq, queue, handle.receipt, now)).fetchone()
     if row is None:
-        return _expired(handle) if _exists(connection, queue, handle) else None
+        return handles.expired(text) if _survives(connection, handle) else gone
     if row[1]:
         _promote(connection, queue, row[0], now)
     return None
 
 
-def _change(connection: sqlite3.Connection, queue: int, handle: str, milliseconds: int, now: int) -> EntryError | None:
-    seq, _, receipt = handle.partition(".")
-    if not seq.isdecimal():
-        return _invalid(handle)
+def _change(connection: sqlite3.Connection, queue: int, text: str, milliseconds: int, now: int) -> EntryError | None:
+    handle = handles.parse(text, queue)
+    if isinstance(handle, EntryError):
+        return handle
+    if milliseconds < 0:
+        return _out_of_range(milliseconds, f"Must be >= 0 and <= {limits.MAX_VISIBILITY}, if provided.")
     values = {
-        "seq": int(seq),
+        "seq": handle.seq,
         "queue": queue,
-        "receipt": receipt,
+        "receipt": handle.receipt,
         "until": now + milliseconds,
         "longest": _LONGEST,
         "now": now,
     }
-    if connection.execute(_SQL["change"], values).rowcount:
-        return None
-    if _exists(connection, queue, handle):
-        return _expired(handle)
-    return _lost(
-        f"Value {handle} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available "
-        "for visibility timeout change."
-    )
+    return None if connection.execute(_SQL["change"], values).rowcount else _unchanged(connection, handle, values)
 
 
-def _exists(connection: sqlite3.Connection, queue: int, handle: str) -> bool:
-    seq = handle.partition(".")[0]
-    return seq.isdecimal() and connection.execute(_SQL["exists"], (int(seq), queue)).fetchone() is not None
+def _unchanged(connection: sqlite3.Connection, handle: Handle, values: Mapping[str, Any]) -> EntryError:
+    """Why a lease's end did not move."""
+    holder = handle.seq, handle.queue, handle.receipt, values["now"]
+    if connection.execute(_SQL["held"], holder).fetchone():
+        limit = f"Total VisibilityTimeout for the message is beyond the limit [{limits.MAX_VISIBILITY} seconds]"
+        return _out_of_range(values["until"] - values["now"], limit)
+    text = str(handle)
+    return handles.expired(text) if _survives(connection, handle) else handles.unavailable(text)
 
 
-def _seq(handle: str) -> int:
-    return int(handle.partition(".")[0])
+def _survives(connection: sqlite3.Connection, handle: Handle) -> bool:
+    """Whether a message that this handle holds no longer is still somewhere: here, or where it was moved to."""
+    here = connection.execute(_SQL["exists"], (handle.seq, handle.queue)).fetchone()
+    return bool(here or connection.execute(_SQL["departed"], (handle.seq,)).fetchone())
 
 
-def _receipt(delivery: Delivery) -> str:
-    return delivery.receipt_handle.partition(".")[2]
-
-
-def _expired(handle: str) -> EntryError:
-    return _lost(f"Value {handle} for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.")
-
-
-def _lost(text: str) -> EntryError:
-    return EntryError(code="InvalidParameterValue", text=text, lease_lost=True)
-
-
-def _invalid(handle: str) -> EntryError:
-    text = f'The input receipt handle "{handle}" is not a valid receipt handle.'
-    return EntryError(code="ReceiptHandleIsInvalid", text=text, lease_lost=True)
+def _out_of_range(milliseconds: int, reason: str) -> EntryError:
+    text = f"Value {math.ceil(milliseconds / 1000)} for parameter VisibilityTimeout is invalid. Reason: {reason}"
+    return EntryError(code="InvalidParameterValue", text=text)

@@ -29,22 +29,23 @@ VALUES (:queue, :message_id, :group_id, :deduplication_id, :body, :attributes, :
     NOT EXISTS (SELECT 1 FROM messages WHERE queue = :queue AND group_id = :group_id));
 
 -- name: ready_groups
--- Groups whose head is visible, those that have been available longest first.
-SELECT group_id FROM messages WHERE queue = ? AND head = 1 AND visible_at <= ? ORDER BY visible_at, seq LIMIT ?;
+-- Groups whose head is in a state since (or until) a time between two, earliest first.
+SELECT visible_at, seq, group_id FROM messages
+WHERE queue = ? AND head = 1 AND state = ? AND visible_at > ? AND visible_at <= ? ORDER BY visible_at, seq LIMIT ?;
 
 -- name: next_ready
--- When the next group is or becomes available.
-SELECT visible_at FROM messages WHERE queue = ? AND head = 1 ORDER BY visible_at LIMIT 1;
+-- The earliest time of the heads in a state.
+SELECT visible_at FROM messages WHERE queue = ? AND head = 1 AND state = ? ORDER BY visible_at LIMIT 1;
 
 -- name: of_group
 -- A group's messages in order, from a sequence number on.
-SELECT seq, visible_at, receive_count, message_id, body, deduplication_id, sent_at, attributes
+SELECT seq, state, visible_at, receive_count, message_id, body, deduplication_id, sent_at, attributes
 FROM messages WHERE queue = ? AND group_id = ? AND seq > ? ORDER BY seq LIMIT ?;
 
 -- name: lease
--- Hands a message out: a new receipt, one more receive, invisible until the lease ends.
+-- Hands a message out: a new receipt, one more receive, held until the lease ends.
 UPDATE messages
-SET receipt = ?, receive_count = receive_count + 1, received_at = ?, visible_at = ? WHERE seq = ?;
+SET receipt = ?, receive_count = receive_count + 1, received_at = ?, state = ?, visible_at = ? WHERE seq = ?;
 
 -- name: move
 -- Copies a message into the dead letter queue as SQS does: same MessageId, which becomes the deduplication id; the
@@ -60,19 +61,41 @@ FROM messages AS m WHERE seq = :seq;
 -- Takes a message out of its queue, whoever holds it.
 DELETE FROM messages WHERE seq = ?;
 
+-- name: depart
+-- Remembers that a message left for another queue, for as long as a handle of it can be fresh.
+INSERT INTO departures (seq, expires_at) VALUES (?, ?);
+
+-- name: departed
+-- Whether a message left for another queue.
+SELECT 1 FROM departures WHERE seq = ?;
+
+-- name: forget_departures
+-- Drops some of the oldest departures that nobody can ask for any more.
+DELETE FROM departures
+WHERE expires_at <= ? AND seq IN (SELECT seq FROM departures WHERE seq > 0 ORDER BY seq LIMIT 10);
+
 -- name: delete
 -- Deletes a message by the receipt of a lease that still runs.
-DELETE FROM messages WHERE seq = ? AND queue = ? AND receipt = ? AND visible_at > ? RETURNING group_id, head;
+DELETE FROM messages WHERE seq = ? AND queue = ? AND receipt = ? AND state = 1 AND visible_at > ?
+RETURNING group_id, head;
 
 -- name: promote
--- Makes the next message of a group its head; if it is visible, it has been so since now.
-UPDATE messages SET head = 1, visible_at = max(visible_at, :now)
+-- Makes the next message of a group its head; if it isn't held, it is available since now.
+UPDATE messages SET head = 1,
+    state = CASE WHEN visible_at > :now THEN state ELSE 0 END,
+    visible_at = CASE WHEN visible_at > :now AND state <> 0 THEN visible_at ELSE :now END
 WHERE seq = (SELECT seq FROM messages WHERE queue = :queue AND group_id = :group_id ORDER BY seq LIMIT 1);
 
 -- name: change
--- Moves the end of a lease that still runs, at most 12 hours from its receive.
-UPDATE messages SET visible_at = min(:until, received_at + :longest)
-WHERE seq = :seq AND queue = :queue AND receipt = :receipt AND visible_at > :now;
+-- Moves the end of a lease that still runs, at most 12 hours from its receive. SQS counts in whole seconds, so what is
+-- beyond that by less than one is cut off, and more is refused.
+UPDATE messages SET visible_at = min(:until, received_at + :longest), state = (:until > :now)
+WHERE seq = :seq AND queue = :queue AND receipt = :receipt AND state = 1 AND visible_at > :now
+    AND :until < received_at + :longest + 1000;
+
+-- name: held
+-- Whether a receipt's lease still runs.
+SELECT 1 FROM messages WHERE seq = ? AND queue = ? AND receipt = ? AND state = 1 AND visible_at > ?;
 
 -- name: exists
 -- Whether a message is still in the queue.
@@ -82,15 +105,15 @@ SELECT 1 FROM messages WHERE seq = ? AND queue = ?;
 -- How many messages a queue holds.
 SELECT message_count FROM queues WHERE id = ?;
 
--- name: count_invisible
--- How many of them can't be received now because they are held; heads and others apart, as the index has them.
-SELECT count(*) FROM messages WHERE queue = ? AND head = ? AND visible_at > ?;
+-- name: count_held
+-- How many of them are held in a state beyond now; heads and others apart, as the index has them.
+SELECT count(*) FROM messages WHERE queue = ? AND head = ? AND state = ? AND visible_at > ?;
 
 -- name: peek
--- Some messages of a queue, untouched.
-SELECT seq, message_id, receive_count, body, attributes FROM messages WHERE queue = ? LIMIT ?;
+-- The oldest messages of a queue, untouched.
+SELECT message_id, receive_count, body, attributes FROM messages WHERE queue = ? ORDER BY sent_at, seq LIMIT ?;
 
 -- name: read
 -- Messages of a queue, untouched, in the order of group and sequence number: those that come after one of them.
-SELECT group_id, seq, visible_at, receive_count, message_id, body, deduplication_id, sent_at, attributes
+SELECT group_id, seq, state, visible_at, receive_count, message_id, body, deduplication_id, sent_at, attributes
 FROM messages WHERE queue = ? AND (group_id, seq) > (?, ?) ORDER BY group_id, seq LIMIT ?;

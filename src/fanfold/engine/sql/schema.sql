@@ -49,3 +49,21 @@ END;
 CREATE TRIGGER message_removed AFTER DELETE ON messages BEGIN
     UPDATE queues SET message_count = message_count - 1 WHERE id = old.queue;
 END;
+
+-- name: version_2
+-- A message's state, so that a wall clock that steps back hides nothing that is available.
+
+-- 0: available, since `visible_at`, whatever the clock says. 1: held by a lease until `visible_at`.
+ALTER TABLE messages ADD COLUMN state INTEGER NOT NULL DEFAULT 0;
+UPDATE messages SET state = 1 WHERE receipt IS NOT NULL;
+
+DROP INDEX messages_ready;
+CREATE INDEX messages_ready ON messages (queue, head, state, visible_at);
+CREATE INDEX messages_age ON messages (queue, sent_at);
+
+-- Messages that left for another queue without being deleted: their old handles have expired, and their absence must
+-- not be taken for a delete. Rows grow old in the order of `seq`.
+CREATE TABLE departures (
+    seq        INTEGER PRIMARY KEY,
+    expires_at INTEGER NOT NULL
+);

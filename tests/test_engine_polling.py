@@ -1,0 +1,341 @@
+"""Who is woken, and who isn't: long polls over a queue in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+
+import pytest
+
+from fanfold.database import Database
+from fanfold.engine.doorbell import Doorbell
+from fanfold.engine.polling import LongPolls, Look, Source
+from fanfold.testing import FakeClock
+
+QUEUE, OTHER = 1, 2
+
+
+class Shelf:
+    """A queue to poll that counts who looks. `later` is when something will be there."""
+
+    def __init__(self, polls, clock, queue=QUEUE):
+        self.polls = polls
+        self.clock = clock
+        self.queue = queue
+        self.things = []
+        self.later = None
+        self.looks = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.looking = asyncio.Event()
+
+    async def receive(self):
+        return Look(found=[self.things.pop(0)] if self.things else [], ready_at=self.ready())
+
+    async def ready_at(self):
+        self.looks += 1
+        self.looking.set()
+        await self.gate.wait()
+        return self.ready()
+
+    def ready(self):
+        return self.clock.now() if self.things else self.later
+
+    def poll(self, wait=20.0):
+        return asyncio.create_task(
+            self.polls.receive(Source(queue=self.queue, receive=self.receive, ready_at=self.ready_at), wait)
+        )
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = Database(tmp_path / "tasks.db", synchronous="NORMAL")
+    database.open()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def doorbell(database, monkeypatch):
+    monkeypatch.setattr("fanfold.engine.doorbell._TICK", 3600)
+    doorbell = Doorbell(database)
+    yield doorbell
+    doorbell.close()
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def polls(doorbell, clock):
+    return LongPolls(doorbell, clock)
+
+
+@pytest.fixture
+def shelf(polls, clock):
+    return Shelf(polls, clock)
+
+
+async def settled():
+    """Return when everybody has done what there is to do now: nothing here waits for a thread."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+class TestWaking:
+    async def test_a_ring_wakes_one_of_many(self, shelf, doorbell):
+        polling = [shelf.poll() for _ in range(1000)]
+        await settled()
+        shelf.things.append("a")
+        doorbell.ring(QUEUE)
+        await settled()
+        assert [poll.result() for poll in polling if poll.done()] == [["a"]]
+        assert shelf.looks == 2  # the one that found it, and one to see that there is no more
+        shelf.polls.end()
+        await asyncio.gather(*polling)
+
+    async def test_as_many_are_woken_as_there_are_messages(self, shelf, doorbell):
+        polling = [shelf.poll() for _ in range(10)]
+        await settled()
+        shelf.things += "abc"
+        doorbell.ring(QUEUE, 3)
+        await settled()
+        assert sorted(poll.result() for poll in polling if poll.done()) == [["a"], ["b"], ["c"]]
+        shelf.polls.end()
+        await asyncio.gather(*polling)
+
+    async def test_whoever_finds_something_wakes_the_next(self, shelf, doorbell):
+        polling = [shelf.poll() for _ in range(4)]
+        await settled()
+        shelf.things += "abc"
+        doorbell.ring(QUEUE)
+        await settled()
+        assert sorted(poll.result() for poll in polling if poll.done()) == [["a"], ["b"], ["c"]]
+        shelf.polls.end()
+        await asyncio.gather(*polling)
+
+    async def test_another_queues_ring_wakes_nobody(self, shelf, polls, clock, doorbell):
+        other = Shelf(polls, clock, OTHER)
+        polling = [shelf.poll(), other.poll()]
+        await settled()
+        doorbell.ring(OTHER)
+        await settled()
+        assert (shelf.looks, other.looks) == (0, 1)
+        polls.end()
+        assert await asyncio.gather(*polling) == [[], []]
+
+    async def test_a_ring_that_finds_nothing_ends_there(self, shelf, doorbell):
+        polling = [shelf.poll() for _ in range(10)]
+        await settled()
+        doorbell.ring(QUEUE)
+        await settled()
+        assert shelf.looks == 1
+        shelf.polls.end()
+        await asyncio.gather(*polling)
+
+    async def test_everybody_can_be_rung_again_and_again(self, shelf, doorbell):
+        polling = [shelf.poll() for _ in range(3)]
+        await settled()
+        for looks in (3, 6, 9):
+            doorbell.ring(QUEUE, 3)
+            await settled()
+            assert shelf.looks == looks
+        shelf.polls.end()
+        await asyncio.gather(*polling)
+
+
+class TestNoRingIsLost:
+    async def test_a_waiter_cancelled_after_its_ring_passes_it_on(self, shelf, doorbell):
+        first, second = shelf.poll(), shelf.poll()
+        await settled()
+        shelf.things.append("a")
+        doorbell.ring(QUEUE)
+        first.cancel()
+        assert await second == ["a"]
+
+    async def test_a_waiter_cancelled_during_its_look_passes_the_ring_on(self, shelf, doorbell):
+        first, second = shelf.poll(), shelf.poll()
+        await settled()
+        shelf.gate.clear()
+        doorbell.ring(QUEUE)
+        await shelf.looking.wait()
+        shelf.things.append("a")
+        shelf.gate.set()
+        first.cancel()
+        assert await second == ["a"]
+
+    async def test_a_ring_during_the_only_waiters_look_makes_it_look_again(self, shelf, doorbell):
+        polling = shelf.poll()
+        await settled()
+        shelf.gate.clear()
+        ready, shelf.ready = shelf.ready, lambda: None  # its look sees what was there before the change
+        doorbell.ring(QUEUE)
+        await shelf.looking.wait()
+        doorbell.ring(QUEUE)
+        shelf.gate.set()
+        await settled()
+        assert shelf.looks == 2
+        shelf.ready = ready
+        shelf.things.append("a")
+        doorbell.ring(QUEUE)
+        assert await polling == ["a"]
+
+    async def test_a_waiter_that_fails_at_its_look_passes_the_ring_on(self, shelf, doorbell):
+        first, second = shelf.poll(), shelf.poll()
+        await settled()
+        real, shelf.ready = shelf.ready, lambda: 1 / 0
+        shelf.gate.clear()
+        doorbell.ring(QUEUE)
+        await shelf.looking.wait()
+        shelf.things.append("a")
+        shelf.gate.set()
+        with pytest.raises(ZeroDivisionError):
+            await first
+        shelf.ready = real
+        assert await second == ["a"]
+
+    async def test_a_waiter_whose_loop_has_ended_is_passed_over(self, shelf, doorbell):
+        polling = None
+
+        async def listen_and_end():
+            doorbell.listen(QUEUE).__enter__()
+
+        await asyncio.to_thread(lambda: asyncio.run(listen_and_end()))
+        polling = shelf.poll()
+        await settled()
+        shelf.things.append("a")
+        doorbell.ring(QUEUE)
+        assert await polling == ["a"]
+
+    async def test_nothing_is_left_behind_among_rings_from_threads_and_cancelled_waiters(self, shelf, doorbell):
+        found = []
+        all_found = asyncio.Event()
+
+        def produce(first):
+            for number in range(first, first + 200):
+                shelf.things.append(number)
+                doorbell.ring(QUEUE)
+
+        async def consume(*, patient):
+            while not all_found.is_set():
+                polling = shelf.poll()
+                if not patient:
+                    await asyncio.sleep(0)
+                    polling.cancel()
+                got = (await asyncio.gather(polling, return_exceptions=True))[0]
+                found.extend(got if isinstance(got, list) else [])
+                if len(found) == 600:
+                    all_found.set()
+                    shelf.polls.end()
+
+        consumers = [asyncio.create_task(consume(patient=number % 3 > 0)) for number in range(9)]
+        producers = [asyncio.to_thread(produce, first) for first in (0, 200, 400)]
+        await asyncio.gather(*producers, *consumers)
+        assert sorted(found) == list(range(600))
+        assert doorbell._lines == {}
+
+
+class TestTheNextLeasesEnd:
+    async def test_one_of_many_minds_it(self, shelf, clock):
+        shelf.later = clock.now() + 5
+        polling = [shelf.poll() for _ in range(100)]
+        await settled()
+        assert clock.sleepers == 101
+        clock.advance(5)
+        shelf.things.append("a")
+        await settled()
+        assert [poll.result() for poll in polling if poll.done()] == [["a"]]
+        shelf.polls.end()
+        await asyncio.gather(*polling)
+
+    async def test_where_the_one_that_minds_it_goes_away_another_does(self, shelf, clock):
+        shelf.later = clock.now() + 5
+        first, second = shelf.poll(), shelf.poll()
+        await settled()
+        first.cancel()
+        await settled()
+        clock.advance(5)
+        shelf.things.append("a")
+        assert await second == ["a"]
+
+    async def test_an_earlier_end_is_minded_as_soon_as_it_is_known(self, shelf, clock, doorbell):
+        shelf.later = clock.now() + 10
+        polling = [shelf.poll(), shelf.poll()]
+        await settled()
+        shelf.later = clock.now() + 3
+        doorbell.ring(QUEUE)
+        await settled()
+        clock.advance(3)
+        shelf.things.append("a")
+        await settled()
+        assert [poll.result() for poll in polling if poll.done()] == [["a"]]
+        shelf.polls.end()
+        await asyncio.gather(*polling)
+
+
+class Failing:
+    """A watch that fails as often as it is told to, and says when somebody looked."""
+
+    def __init__(self, watch, failures):
+        self.watch = watch
+        self.failures = failures
+        self.closed = False
+
+    def changed(self):
+        if self.failures:
+            self.failures -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return self.watch.changed()
+
+    def close(self):
+        self.closed = True
+        self.watch.close()
+
+
+class TestOtherProcesses:
+    @pytest.fixture(autouse=True)
+    def _often(self, doorbell, monkeypatch):
+        assert doorbell  # made first: it sets the tick to never
+        monkeypatch.setattr("fanfold.engine.doorbell._TICK", 0.001)
+
+    async def test_a_look_that_fails_is_tried_again_and_polls_go_on(self, shelf, database, monkeypatch):
+        opened = []
+        looked = threading.Event()
+        watch = database.watch
+
+        def open_watch():
+            if len(opened) == 1:
+                opened.append(None)
+                raise sqlite3.OperationalError("unable to open database file")
+            opened.append(Failing(watch(), failures=1 if not opened else 0))
+            if len(opened) == 3:
+                looked.set()
+            return opened[-1]
+
+        monkeypatch.setattr(database, "watch", open_watch)
+        polling = shelf.poll()
+        await asyncio.to_thread(looked.wait)
+        assert opened[0].closed
+        shelf.things.append("a")
+        database.write(lambda c: c.execute("CREATE TABLE change (x)")).result()
+        assert await polling == ["a"]
+
+    async def test_a_look_that_works_again_rings_for_what_it_missed(self, shelf, database, monkeypatch):
+        watches = []
+        failed = threading.Event()
+        watch = database.watch
+
+        def open_watch():
+            if watches:
+                failed.wait()
+            watches.append(Failing(watch(), failures=0 if watches else 1))
+            return watches[-1]
+
+        monkeypatch.setattr(database, "watch", open_watch)
+        polling = shelf.poll()
+        shelf.things.append("a")
+        failed.set()
+        assert await polling == ["a"]
