@@ -24,7 +24,7 @@ LAYERS = {
     "turns urls",
     "protocols": "brokers.browsing brokers.burial brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
-    "parts": "executor intake leases producer reconciler settler worker",
+    "parts": r"dead_letters(\.\w+)? executor intake leases producer reconciler settler worker",
     "application": "app wiring",
     "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner testing",
 }

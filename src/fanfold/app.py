@@ -18,6 +18,8 @@ from typing import Any, Self, TypeVar, overload
 from fanfold import ids, settings, wiring
 from fanfold.brokers.protocol import Broker
 from fanfold.clock import Clock, SystemClock
+from fanfold.dead_letters.desk import DeadLetters
+from fanfold.dead_letters.face import AppDeadLetters
 from fanfold.errors import BrokerUnavailableError, ConfigurationError, NoLedgerError
 from fanfold.executor import Executor
 from fanfold.ledgers.protocol import Ledger
@@ -232,6 +234,16 @@ class Fanfold:
     def fan_outs(self, *, limit: int = 50, open_only: bool = False) -> list[FanOut]:
         """`fan_outs_async` for callers without an event loop."""
         return self._portal.call(self.fan_outs_async(limit=limit, open_only=open_only))
+
+    @property
+    def dead_letters(self) -> AppDeadLetters:
+        """What was set aside: to look at, to send back, to drop."""
+        return AppDeadLetters(self._dead_letters, self._portal)
+
+    async def _dead_letters(self) -> DeadLetters:
+        parts = await self._open()
+        # A fold that nobody declares here may be declared where the workers are, as in `fanfold dlq` without --app.
+        return DeadLetters(parts.broker, parts.ledger, announce=parts.producer.announce, telemetry=self.telemetry)
 
     async def broker(self) -> Broker:
         """The queue, opened."""
