@@ -242,8 +242,9 @@ class Fanfold:
 
     async def _dead_letters(self) -> DeadLetters:
         parts = await self._open()
-        # A fold that nobody declares here may be declared where the workers are, as in `fanfold dlq` without --app.
-        return DeadLetters(parts.broker, parts.ledger, announce=parts.producer.announce, telemetry=self.telemetry)
+        # Where no completion is declared, the workers' reconcilers send the folds that a drop makes due.
+        announce = parts.producer.announce if self.registry.fold is not None else None
+        return DeadLetters(parts.broker, parts.ledger, announce=announce, telemetry=self.telemetry)
 
     async def broker(self) -> Broker:
         """The queue, opened."""

@@ -161,6 +161,7 @@ class TaskQueueHandler:
     async def _dead_letters(self, limit: int) -> list[DeadLetter]:
         await self._broker.open()
         try:
+            # The same look through the queue as `app.dead_letters`, but what was seen stays held for a while.
             return await self._broker.dead_letters(limit, hold=DLQ_PEEK)
         except NoDeadLetterQueueError as error:
             self._telemetry.emit("dead_letter.unavailable", queue=self.queue_url, action="peek", reason=str(error))
