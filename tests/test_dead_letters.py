@@ -108,7 +108,8 @@ async def test_letters_are_chosen_by_any_of_their_traits_and_all_must_hold(app, 
     assert len(await found(app, metadata={"tenant": "p"})) == 2
     assert len(await found(app, limit=4)) == 4
     [one] = await found(app, limit=1)
-    assert await found(app, ids=[one.message_id[:12]]) == [one]
+    assert await found(app, ids={one.message_id}) == [one]
+    assert await found(app, id_prefixes=[one.message_id[:12]]) == [one]
     assert await found(app, tasks=["nobody"]) == []
 
 

@@ -1,4 +1,4 @@
-"""The command line: `fanfold worker | enqueue | status | demo`."""
+"""The command line: `fanfold worker | enqueue | status | dlq | demo`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from fanfold import __version__
 from fanfold.cli.demo import demo
+from fanfold.cli.dlq import dlq
 from fanfold.cli.enqueue import enqueue
 from fanfold.cli.status import status
 from fanfold.cli.worker import worker
@@ -36,11 +37,12 @@ def main() -> None:
       fanfold worker app:app                     work on an application's tasks
       fanfold enqueue --app app:app doc-1 title  enqueue one event
       fanfold status                             what is waiting, running, done
+      fanfold dlq group                          what was set aside, and why
 
     Where queue and ledger are is said by the application, by --queue-url and --ledger, or by FANFOLD_QUEUE_URL (or
     SQS_TASK_QUEUE_URL) and FANFOLD_LEDGER. Exit codes: 0 fine, 1 an error, 2 wrong usage.
     """
 
 
-for command in (worker, enqueue, status, demo):
+for command in (worker, enqueue, status, dlq, demo):
     main.add_command(command)

@@ -21,8 +21,8 @@ class Selection:
     """Dead letters by what is known of them; what isn't given isn't asked. All that is given must hold.
 
     `tasks`, `errors` (error types) and `entity` are patterns with `*` and `?`. `since` is seconds since the epoch: set
-    aside then or later. `metadata` maps keys (with dots for nested ones) to values as text. `ids` are MessageIds or
-    their beginnings. `limit` is how many at most.
+    aside then or later. `metadata` maps keys (with dots for nested ones) to values as text. `ids` are MessageIds (a
+    set, where there are many), `id_prefixes` beginnings of them, for people who type. `limit` is how many at most.
     """
 
     tasks: Collection[str] = ()
@@ -31,6 +31,7 @@ class Selection:
     since: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     ids: Collection[str] = ()
+    id_prefixes: Collection[str] = ()
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -45,7 +46,8 @@ class Selection:
     def takes(self, letter: DeadLetter) -> bool:
         """Whether a letter is meant; one whose body can't be read has neither task, entity nor metadata."""
         return (
-            (not self.ids or letter.message_id.startswith(tuple(self.ids)))
+            (not self.ids or letter.message_id in self.ids)
+            and (not self.id_prefixes or letter.message_id.startswith(tuple(self.id_prefixes)))
             and (not self.tasks or _any(self.tasks, letter.task.task_name if letter.task else None))
             and (not self.errors or _any(self.errors, letter.error_type))
             and (self.entity is None or _any([self.entity], letter.task.entity_id if letter.task else None))
@@ -62,7 +64,8 @@ def count_by(letters: Iterable[DeadLetter], by: str) -> list[tuple[str, int]]:
     """
     if by not in GROUPINGS[:3] and not (by.startswith(METADATA) and by != METADATA):
         raise InvalidInputError(f"group by {by!r}: choose one of {', '.join(GROUPINGS)}")
-    return Counter(_group(letter, by) for letter in letters).most_common()
+    counts = Counter(_group(letter, by) for letter in letters)
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def metadata_value(letter: DeadLetter, key: str) -> Json:
