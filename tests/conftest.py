@@ -8,9 +8,12 @@ import boto3
 import hypothesis
 import pytest
 
+from fanfold import Fanfold
+from fanfold.testing import FakeClock
 from servers import moto_server
 
 _NUMBERS = itertools.count()
+_LOOK = 0.001
 
 # No test depends on how fast the machine is, and hypothesis' deadline for an example would be such a test.
 hypothesis.settings.register_profile("fanfold", deadline=None)
@@ -24,12 +27,24 @@ def sqs_endpoint():
 
 
 @pytest.fixture
-def until():
-    """Waits, on the event loop, until something holds."""
+def clock():
+    return FakeClock()
 
-    async def wait(holds):
-        while not holds():  # noqa: ASYNC110 - a state, not an event
-            await asyncio.sleep(0.001)
+
+@pytest.fixture
+async def app(tmp_path, clock):
+    async with Fanfold(f"sqlite:///{tmp_path}/tasks.db", clock=clock) as made:
+        yield made
+
+
+@pytest.fixture
+def until(clock):
+    """Waits, on the event loop, until something holds; with `moving`, the clock goes on by a second at each look."""
+
+    async def wait(holds, *, moving=False):
+        while not holds():
+            clock.advance(1 if moving else 0)
+            await asyncio.sleep(_LOOK)
 
     return wait
 

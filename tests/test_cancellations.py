@@ -8,7 +8,6 @@ from fanfold.cancellations import Cancellations
 from fanfold.errors import StorageBusyError
 from fanfold.ledgers.protocol import Claim
 from fanfold.telemetry import Telemetry
-from fanfold.testing import FakeClock
 
 
 class Ledger:
@@ -35,11 +34,6 @@ def ledger():
 @pytest.fixture
 def said():
     return []
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from fanfold.database import Database
 from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.polling import LongPolls, Look, Source
-from fanfold.testing import FakeClock
 
 QUEUE, OTHER = 1, 2
 
@@ -62,11 +61,6 @@ def doorbell(database, monkeypatch):
     doorbell = Doorbell(database)
     yield doorbell
     doorbell.close()
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
 
 
 @pytest.fixture

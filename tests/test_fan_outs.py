@@ -8,18 +8,7 @@ import pytest
 
 from fanfold import Ended, Fanfold, FanOutOptions, Progress, Reject, TaskState
 from fanfold.errors import DeclarationError, InvalidInputError, NoLedgerError, UnknownFanOutError
-from fanfold.testing import FakeClock, drain_async
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-async def app(tmp_path, clock):
-    async with Fanfold(f"sqlite:///{tmp_path}/tasks.db", clock=clock) as made:
-        yield made
+from fanfold.testing import drain_async
 
 
 def declare(app, *names, failing=()):
@@ -33,15 +22,10 @@ def declare(app, *names, failing=()):
         app.task(name)(fail if name in failing else succeed)
 
 
-async def until(done):
-    while not done():  # noqa: ASYNC110 - a state, not an event
-        await asyncio.sleep(0)
-
-
 # Waiting and looking
 
 
-async def test_waiting_returns_the_fan_out_once_it_has_ended(app, clock):
+async def test_waiting_returns_the_fan_out_once_it_has_ended(app, clock, until):
     declare(app, "a", "b")
     fan_out = app.fan_out((await app.enqueue_async("doc-1", ["a", "b"])).fan_out_id)
     waiting = asyncio.create_task(fan_out.wait_async())
@@ -53,19 +37,16 @@ async def test_waiting_returns_the_fan_out_once_it_has_ended(app, clock):
     assert [task.state for task in await fan_out.tasks_async()] == [TaskState.SUCCEEDED] * 2
 
 
-async def test_waiting_gives_up_after_its_timeout_and_says_how_far_it_was(app, clock):
+async def test_waiting_gives_up_after_its_timeout_and_says_how_far_it_was(app, until):
     declare(app, "a", "b")
     fan_out = app.fan_out((await app.enqueue_async("doc-1", ["a", "b"])).fan_out_id)
     waiting = asyncio.create_task(fan_out.wait_async(timeout=5))
-    while not waiting.done():
-        await until(lambda: clock.sleepers or waiting.done())
-        clock.advance(1)
-        await asyncio.sleep(0)
+    await until(waiting.done, moving=True)
     with pytest.raises(TimeoutError, match="0 of 2 tasks after 5 s"):
         await waiting
 
 
-async def test_waiting_for_the_fold_waits_for_its_end(app, clock):
+async def test_waiting_for_the_fold_waits_for_its_end(app, clock, until):
     declare(app, "a")
     told = []
 
@@ -117,7 +98,7 @@ async def test_a_tolerance_that_cant_be_met_is_refused_before_anything_is_record
     assert await app.fan_outs_async() == []
 
 
-async def test_a_task_is_cut_off_at_its_fan_outs_deadline(app, clock):
+async def test_a_task_is_cut_off_at_its_fan_outs_deadline(app, until):
     begun = asyncio.Event()
 
     @app.task
@@ -130,9 +111,7 @@ async def test_a_task_is_cut_off_at_its_fan_outs_deadline(app, clock):
     await worker.start()
     await begun.wait()  # its timeout is real time; what follows moves with the clock
     waiting = asyncio.create_task(app.fan_out(enqueued.fan_out_id).wait_async())
-    while not waiting.done():
-        clock.advance(1)  # the heartbeat, the reconciler's rounds, and the retry's delay
-        await asyncio.sleep(0.001)
+    await until(waiting.done, moving=True)  # through the retry's delay
     assert (await waiting).ended is Ended.DEADLINE
     await worker.stop()
 
@@ -232,7 +211,7 @@ async def test_a_cancelled_fan_out_runs_nothing_more_and_folds_once(app):
     assert (ended.results, told) == ({}, [Ended.CANCELLED])
 
 
-async def test_a_running_task_is_cancelled_at_the_next_beat(app, clock):
+async def test_a_running_task_is_cancelled_at_the_next_beat(app, until):
     begun, ended = asyncio.Event(), []
 
     @app.task
@@ -249,11 +228,10 @@ async def test_a_running_task_is_cancelled_at_the_next_beat(app, clock):
     await worker.start()
     await begun.wait()
     await app.fan_out(enqueued.fan_out_id).cancel_async()
-    while (counts := await app.status_async()).messages_available + counts.messages_in_flight:
-        clock.advance(1)
-        await asyncio.sleep(0.001)
+    await until(lambda: ended and worker.idle, moving=True)
     await worker.stop()
-    assert ended == ["cancelled"]
+    [fan_out] = await drain_async(app)
+    assert (ended, fan_out.ended) == (["cancelled"], Ended.CANCELLED)
 
 
 async def test_what_failed_is_run_again_and_the_fan_out_folds_again(app):

@@ -11,7 +11,6 @@ from fanfold.ledgers.sqlite import SqliteLedger
 from fanfold.model import DeadLetter, Ended, Failure, Task, TaskSpec, TaskState
 from fanfold.reconciler import DLQ_INTERVAL, HORIZON, INTERVAL, PATIENCE, ROLE, Reconciler
 from fanfold.telemetry import Telemetry
-from fanfold.testing import FakeClock
 
 ON = {"keep": 10 * 86_400.0}
 
@@ -34,11 +33,6 @@ class Queue:
     async def dead_letters(self, limit):
         self.looks += 1
         return self.letters[:limit]
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
 
 
 @pytest.fixture

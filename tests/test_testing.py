@@ -13,11 +13,6 @@ from fanfold.testing import START, FakeClock, drain, drain_async, embedded
 
 
 @pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
 def app(tmp_path):
     with Fanfold(f"sqlite:///{tmp_path}/own.db") as made:
         yield made

@@ -9,18 +9,7 @@ from fanfold.errors import BrokerUnavailableError, ConfigurationError, StorageBu
 from fanfold.ledgers.protocol import Claim
 from fanfold.model import Message, TaskState
 from fanfold.service import Deadline
-from fanfold.testing import FakeClock, drain_async
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-async def app(tmp_path, clock):
-    async with Fanfold(f"sqlite:///{tmp_path}/tasks.db", clock=clock) as made:
-        yield made
+from fanfold.testing import drain_async
 
 
 class Events:

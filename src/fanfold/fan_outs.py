@@ -8,7 +8,7 @@ from typing import Final
 from fanfold.clock import Clock
 from fanfold.errors import UnknownFanOutError
 from fanfold.ledgers.protocol import Ledger
-from fanfold.model import FOLD_NAME, FanOut, Progress, Task, TaskRecord
+from fanfold.model import FOLD_NAME, FanOut, Progress, TaskRecord
 from fanfold.portal import Portal
 from fanfold.producer import Producer
 
@@ -110,7 +110,8 @@ class FanOutHandle:
         if cancelled is None:
             raise self._unknown()
         if cancelled.fold_due and self._announces():
-            await producer.announce(_fold_of(self._known(await ledger.summary(self.fan_out_id))), cancelled.generation)
+            fan_out = self._known(await ledger.summary(self.fan_out_id))
+            await producer.announce(fan_out.task(FOLD_NAME), cancelled.generation)
         return cancelled.task_names
 
     def cancel(self, *task_names: str) -> Sequence[str]:
@@ -151,13 +152,3 @@ def _is_over(fan_out: FanOut, *, folded: bool) -> bool:
     if fan_out.completed_at is None:
         return False
     return not folded or (fan_out.fold_state is not None and fan_out.fold_state.terminal)
-
-
-def _fold_of(fan_out: FanOut) -> Task:
-    return Task(
-        entity_id=fan_out.entity_id,
-        task_name=FOLD_NAME,
-        metadata=fan_out.metadata,
-        total_tasks=fan_out.total_tasks,
-        fan_out_id=fan_out.fan_out_id,
-    )

@@ -273,6 +273,18 @@ class FanOut:
     tolerated_failures: int | None = None
     tasks: Sequence[TaskRecord] = ()
 
+    def task(self, task_name: str, task_config: Mapping[str, Json] | None = None) -> Task:
+        """A task of this fan-out, in its present generation, as a message is to carry it (without a time)."""
+        return Task(
+            entity_id=self.entity_id,
+            task_name=task_name,
+            task_config=task_config or {},
+            metadata=self.metadata,
+            total_tasks=self.total_tasks,
+            fan_out_id=self.fan_out_id,
+            generation=self.generation,
+        )
+
     @property
     def succeeded(self) -> bool | None:
         """Whether it ended with enough successes and no more failures than are tolerated; None while it is open."""

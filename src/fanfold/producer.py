@@ -117,17 +117,8 @@ class Producer:
         Raises:
             FanOutIncompleteError: the queue didn't accept some.
         """
-        fan_out = unsent.fan_out
-        header = Task(
-            entity_id=fan_out.entity_id,
-            task_name="",
-            metadata=fan_out.metadata,
-            total_tasks=fan_out.total_tasks,
-            fan_out_id=fan_out.fan_out_id,
-            generation=fan_out.generation,
-        )
         specs = [TaskSpec(record.task_name, record.task_config) for record in unsent.tasks]
-        await self._send(header, specs, self._group_by_of(unsent.order_by), ())
+        await self._send(unsent.fan_out.task(""), specs, self._group_by_of(unsent.order_by), ())
         return len(specs)
 
     async def announce(self, task: Task, generation: int) -> None:

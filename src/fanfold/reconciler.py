@@ -12,7 +12,7 @@ from fanfold.brokers.protocol import Broker
 from fanfold.clock import Clock
 from fanfold.errors import FanfoldError, NoDeadLetterQueueError
 from fanfold.ledgers.protocol import Finish, Ledger, Unsent
-from fanfold.model import FOLD_NAME, DeadLetter, Ended, Failure, FanOut, Task
+from fanfold.model import FOLD_NAME, DeadLetter, Ended, Failure, Task
 from fanfold.service import Deadline, Service
 from fanfold.settler import Announce, OnDead
 from fanfold.telemetry import Telemetry
@@ -136,7 +136,7 @@ class Reconciler(Service):
                     cancelled=len(ended.task_names),
                 )
                 if ended.fold_due and self._announce is not None:
-                    await self._announce(_any_task(fan_out), ended.generation)
+                    await self._announce(fan_out.task(FOLD_NAME), ended.generation)
 
     async def _send_folds(self, ledger: Ledger) -> None:
         if self._announce is None:
@@ -147,7 +147,7 @@ class Reconciler(Service):
         for fan_out in await ledger.unfolded(completed_since=now - HORIZON, completed_before=now - PATIENCE):
             if fan_out.fan_out_id not in self._folds_sent:
                 self._folds_sent[fan_out.fan_out_id] = now
-                await self._announce(_any_task(fan_out), fan_out.generation)
+                await self._announce(fan_out.task(FOLD_NAME), fan_out.generation)
                 self._telemetry.emit("fold.resent", entity_id=fan_out.entity_id, fan_out_id=fan_out.fan_out_id)
 
     async def _bury_moved(self, ledger: Ledger) -> None:
@@ -163,15 +163,10 @@ class Reconciler(Service):
         for (task, letter), death, record in zip(moved, deaths, records, strict=True):
             if record.applied:
                 self._telemetry.emit("task.dead", entity_id=task.entity_id, task_name=task.task_name, error="redrive")
-                await self._tell_of_death(task, death, letter)
+                if self._on_dead is not None and death.failure is not None:
+                    await self._on_dead(task, death.failure, letter.receive_count)
             if record.fold_due and self._announce is not None:
                 await self._announce(task, record.generation)
-
-    async def _tell_of_death(self, task: Task, death: Finish, letter: DeadLetter) -> None:
-        if self._on_dead is not None and death.failure is not None:
-            failed = await self._on_dead(task, death.failure, letter.receive_count)
-            if failed is not None:
-                self._telemetry.emit("hook.failed", hook="on_task_dead", reason=str(failed))
 
     async def _is_worth_a_look(self) -> bool:
         count = await self._broker.dead_letter_count()
@@ -192,14 +187,4 @@ def _death(task: Task, letter: DeadLetter) -> Finish:
         generation=task.generation,
         failure=failure,
         dead=True,
-    )
-
-
-def _any_task(fan_out: FanOut) -> Task:
-    return Task(
-        entity_id=fan_out.entity_id,
-        task_name=FOLD_NAME,
-        metadata=fan_out.metadata,
-        total_tasks=fan_out.total_tasks,
-        fan_out_id=fan_out.fan_out_id,
     )

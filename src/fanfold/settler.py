@@ -22,8 +22,8 @@ from fanfold.telemetry import Telemetry, fields_of
 
 Announce = Callable[[Task, int], Awaitable[None]]
 """Sends the fold of a task's fan-out, for a generation of it."""
-OnDead = Callable[[Task, Failure, int], Awaitable[Failure | None]]
-"""Told of a task that is set aside: why, and after how many attempts. Answers its own failure, if it had one."""
+OnDead = Callable[[Task, Failure, int], Awaitable[None]]
+"""Told of a task that is set aside: why, and after how many attempts. Never raises."""
 
 _BATCH: Final = 10
 _MAX_BACKOFF: Final = 10.0
@@ -176,9 +176,7 @@ class Settler:
         if self._on_dead is not None:
             for s in batch:
                 if isinstance(s.outcome, Reject) and s.task is not None and s.task.task_name != FOLD_NAME:
-                    failed = await self._on_dead(s.task, s.outcome.failure, s.attempt)
-                    if failed is not None:
-                        self._telemetry.emit("hook.failed", hook="on_task_dead", reason=str(failed))
+                    await self._on_dead(s.task, s.outcome.failure, s.attempt)
 
     async def _apply(self, batch: Sequence[Settlement]) -> set[str]:
         """Tell the queue; answers the receipt handles of what it did."""

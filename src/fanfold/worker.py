@@ -87,7 +87,7 @@ class Worker(Service):
         self._telemetry = telemetry
         self._slots = Slots(options.concurrency)
         self._leases = Leases(broker, lease=options.lease, clock=clock, telemetry=telemetry)
-        on_dead = executor.tell_of_death if executor.tells_of_deaths else None
+        on_dead = self._tell_of_death if executor.tells_of_deaths else None
         self._settler = Settler(
             broker, ledger, self._leases, announce=announce, on_dead=on_dead, telemetry=telemetry, clock=clock
         )
@@ -181,6 +181,11 @@ class Worker(Service):
         if deliveries:
             await self._leases.let_go(deliveries)
             await self._broker.extend(deliveries, [0.0] * len(deliveries))
+
+    async def _tell_of_death(self, task: Task, failure: Failure, attempts: int) -> None:
+        failed = await self._executor.tell_of_death(task, failure, attempts)
+        if failed is not None:
+            self._telemetry.emit("hook.failed", **fields_of(task), hook="on_task_dead", reason=str(failed))
 
     async def _settle(self, lease: Lease, settlement: Settlement) -> bool:
         if lease.lost:

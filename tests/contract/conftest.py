@@ -3,13 +3,6 @@ from __future__ import annotations
 import pytest
 from ledger_kinds import LEDGERS
 
-from fanfold.testing import FakeClock
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
 
 @pytest.fixture(params=LEDGERS)
 def connect(request, tmp_path, clock):

@@ -19,17 +19,6 @@ FOLD = "fold"
 
 
 @pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-async def app(tmp_path, clock):
-    async with Fanfold(f"sqlite:///{tmp_path}/tasks.db", clock=clock) as made:
-        yield made
-
-
-@pytest.fixture
 def runs(app):
     """Counts the runs of each task and of the completion."""
     counted = Counter()
