@@ -166,6 +166,7 @@ async def test_a_lease_that_is_never_answered_is_told_lost_at_its_end_and_not_be
         assert not held.lost
         await heart.passes(LOOK - PATIENCE)
     await heard.until("lease.lost")
+    await heart.rests()
     assert heart.clock.now() == START + LEASE
     assert heart.lost == [held.delivery]
     assert len(queue.calls) == 4
@@ -183,6 +184,7 @@ async def test_a_lease_that_is_refused_for_the_moment_is_told_lost_at_its_end_an
     await heard.until("heartbeat.failed", 4)
     await heart.passes(1)
     await heard.until("lease.lost")
+    await heart.rests()
     assert heart.clock.now() == START + 1 + LEASE
     assert heard.of("lease.lost") == [{"message_id": held.delivery.message_id, "reason": AWAY.text}]
 
@@ -207,8 +209,8 @@ async def test_a_lease_that_the_queue_says_is_lost_is_told_at_once_and_once(hear
     lost, kept = heart.hold(first, second)
     await heart.passes(THIRD)
     await heard.until("lease.lost")
-    assert (heart.lost, lost.lost, kept.lost) == ([first], True, False)
     await heart.rests()
+    assert (heart.lost, lost.lost, kept.lost) == ([first], True, False)
     await heart.passes(THIRD)
     await queue.called("extend", times=2)
     assert queue.of("extend")[1] == [[second], [LEASE]]
@@ -244,6 +246,7 @@ async def test_after_a_sleep_of_the_machine_the_queue_is_asked_and_what_it_took_
     [held] = heart.hold(delivery())
     await heart.passes(LEASE * 100)
     await heard.until("lease.lost")
+    await heart.rests()
     assert held.lost
     assert len(queue.calls) == 1
 
@@ -264,6 +267,7 @@ async def test_nothing_is_held_beyond_twelve_hours_from_its_receive(heart, queue
     await heart.rests()
     await heart.passes(30)
     await heard.until("lease.lost")
+    await heart.rests()
     assert queue.of("extend")[1][1] == [0.0]
     assert heard.of("lease.lost")[0]["reason"] == "12 hours after its receive"
 
@@ -285,6 +289,7 @@ async def test_someone_who_cant_be_told_of_a_loss_keeps_it_from_nobody_else(hear
     [other] = heart.hold(delivery())
     await heart.passes(THIRD)
     await heard.until("lease.lost", times=2)
+    await heart.rests()
     assert heart.lost == [other.delivery]
 
 

@@ -114,7 +114,7 @@ class Leases:
                 request.add_done_callback(partial(self._ended, batch))
 
     def _pause(self, now: float) -> float:
-        """Seconds to the next look: not beyond the end of a lease that can't be extended, which must be told in time."""
+        """Seconds to the next look: not beyond the end of a lease that can't be extended."""
         with self._guard:
             ends = [held.expires_at - now for held in self._held.values() if held.failing and held.expires_at > now]
         return min([self._lease * _LOOK, *ends])
@@ -153,6 +153,8 @@ class Leases:
         try:
             await self._extend(batch)
         except Exception as error:  # noqa: BLE001 - a heart that stops loses every lease; the next look tries again
+            for held in batch:
+                held.failing = repr(error)
             self._telemetry.emit("heartbeat.failed", messages=len(batch), reason=repr(error))
 
     async def _extend(self, batch: Sequence[Lease]) -> None:
