@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
@@ -110,7 +111,7 @@ async def test_what_is_due_goes_in_requests_of_ten(heart, queue):
 
 
 async def test_a_slow_request_holds_up_no_other(heart, queue, heard):
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     slow, quick = [delivery() for _ in range(10)], delivery()
     heart.hold(*slow, quick)
     await heart.passes(THIRD)
@@ -119,7 +120,7 @@ async def test_a_slow_request_holds_up_no_other(heart, queue, heard):
 
 
 async def test_a_slow_request_doesnt_stop_the_heart(heart, queue, heard):
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     slow, next_one = delivery(), delivery(received_at=START + LOOK)
     heart.hold(slow, next_one)
     await heart.passes(THIRD)
@@ -131,7 +132,7 @@ async def test_a_slow_request_doesnt_stop_the_heart(heart, queue, heard):
 
 
 async def test_a_request_without_an_answer_is_given_up_after_an_eighth_of_the_lease_and_made_again(heart, queue, heard):
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     message = delivery()
     heart.hold(message)
     await heart.passes(THIRD)
@@ -145,7 +146,7 @@ async def test_a_request_without_an_answer_is_given_up_after_an_eighth_of_the_le
 
 
 async def test_no_second_request_is_made_beside_one_that_is_still_waited_for(heart, queue):
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     heart.hold(delivery())
     await heart.passes(THIRD)
     await queue.called("extend")
@@ -156,7 +157,7 @@ async def test_no_second_request_is_made_beside_one_that_is_still_waited_for(hea
 
 
 async def test_a_lease_that_is_never_answered_is_told_lost_at_its_end_and_not_before(heart, queue, heard):
-    queue.answers["extend"] = [never() for _ in range(4)]
+    queue.answers["extend"] = [never] * 4
     [held] = heart.hold(delivery())
     await heart.passes(THIRD)
     for times in range(1, 5):
@@ -304,7 +305,7 @@ async def test_what_was_let_go_is_not_extended_any_more(heart, queue):
 
 async def test_letting_go_waits_for_an_extension_that_is_under_way(heart, queue):
     answer = asyncio.Event()
-    queue.answers["extend"] = [wait_for(answer)]
+    queue.answers["extend"] = [partial(wait_for, answer)]
     message = delivery()
     heart.hold(message)
     await heart.passes(THIRD)
@@ -317,7 +318,7 @@ async def test_letting_go_waits_for_an_extension_that_is_under_way(heart, queue)
 
 
 async def test_letting_go_of_others_waits_for_nothing(heart, queue):
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     under_way, other = delivery(), delivery(received_at=START + LOOK)
     heart.hold(under_way, other)
     await heart.passes(THIRD)
@@ -327,7 +328,7 @@ async def test_letting_go_of_others_waits_for_nothing(heart, queue):
 
 
 async def test_letting_go_waits_no_longer_than_an_eighth_of_the_lease(heart, queue):
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     message = delivery()
     heart.hold(message)
     await heart.passes(THIRD)
@@ -339,7 +340,7 @@ async def test_letting_go_waits_no_longer_than_an_eighth_of_the_lease(heart, que
 
 async def test_one_who_gives_up_letting_go_takes_nobody_along(heart, queue, heard):
     answer = asyncio.Event()
-    queue.answers["extend"] = [wait_for(answer)]
+    queue.answers["extend"] = [partial(wait_for, answer)]
     first, second = delivery(), delivery()
     heart.hold(first, second)
     await heart.passes(THIRD)
@@ -356,7 +357,7 @@ async def test_one_who_gives_up_letting_go_takes_nobody_along(heart, queue, hear
 
 async def test_what_was_let_go_during_its_extension_is_not_told_lost(heart, queue, heard):
     answer = asyncio.Event()
-    queue.answers["extend"] = [wait_for(answer, [LOST])]
+    queue.answers["extend"] = [partial(wait_for, answer, [LOST])]
     message = delivery()
     [held] = heart.hold(message)
     await heart.passes(THIRD)
@@ -385,7 +386,7 @@ async def test_the_heart_beats_while_the_loop_that_holds_the_message_is_blocked(
 async def test_a_stop_in_the_middle_of_an_extension_ends_it_and_lets_go(queue, heard):
     heart = Heart(queue, heard)
     heart.leases.start()
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     message = delivery()
     heart.hold(message)
     await heart.passes(THIRD)
