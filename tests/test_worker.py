@@ -432,7 +432,7 @@ async def test_a_run_whose_lease_was_lost_says_dropped_and_not_completed(app, ev
     assert (await app.status_async()).messages_in_flight == 1
 
 
-async def test_a_lane_that_lost_all_its_leases_takes_no_slot_with_it(tmp_path, clock):
+async def test_a_lane_that_is_told_of_a_second_loss_while_it_gives_back_takes_no_slot_with_it(tmp_path, clock):
     async with Fanfold(f"sqlite:///{tmp_path}/t.db", clock=clock, concurrency=3, group_by=ids.group_per_entity) as app:
         running, together, met = asyncio.Event(), asyncio.Barrier(3), asyncio.Event()
 
@@ -449,26 +449,48 @@ async def test_a_lane_that_lost_all_its_leases_takes_no_slot_with_it(tmp_path, c
             await together.wait()
             met.set()
 
+        both_lost = await lose_two_of_three(app)
         await app.enqueue_async("doc-1", ["endless", "second", "third"])
-        opened, lost = await parts(app), []
-        extend = opened.broker.extend
-
-        async def lose_all(deliveries, seconds):
-            if lost or not any(seconds):
-                return await extend(deliveries, seconds)
-            lost.extend(deliveries)
-            return [LOST] * len(deliveries)
-
-        opened.broker.extend = lose_all
         worker = await started(app)
         await running.wait()
-        await until(lambda: clock.sleepers >= 2)  # the heart, the reconciler
+        await until(lambda: heart_sleeps(clock))
         clock.advance(20)
-        await until(lambda: len(lost) == 3)
+        await both_lost.wait()
         for entity in ("doc-2", "doc-3", "doc-4"):
             await app.enqueue_async(entity, ["meeting"])
         await met.wait()
         await worker.stop()
+
+
+async def lose_two_of_three(app):
+    """Let a lane's first two leases be lost, the second one while it gives the third back; answers when both are."""
+    broker, loop, both, losses = (await parts(app)).broker, asyncio.get_running_loop(), asyncio.Event(), []
+    extend, second_lost = broker.extend, threading.Event()
+
+    async def lose(deliveries, seconds):
+        return [LOST, LOST, None] if len(deliveries) == 3 else await extend(deliveries, seconds)
+
+    async def lane_gives_back():
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    def tell_the_second_late(event):
+        if event.name == "lease.lost":
+            losses.append(event)
+            if len(losses) == 1:
+                loop.call_soon_threadsafe(second_lost.wait, 60)  # nothing is given back before both are lost
+            else:
+                second_lost.set()
+                asyncio.run_coroutine_threadsafe(lane_gives_back(), loop).result(60)
+                loop.call_soon_threadsafe(both.set)
+
+    app.subscribe(tell_the_second_late)
+    broker.extend = lose
+    return both
+
+
+def heart_sleeps(clock):
+    return any(loop is not asyncio.get_running_loop() for _, loop in list(clock._sleepers.values()))
 
 
 async def test_without_a_ledger_what_was_given_back_unrun_still_runs(tmp_path, clock):
