@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Callable
 
 from fanfold import codec
-from fanfold.model import Delivery, EntryError, Task
+from fanfold.ledgers.protocol import Claimed, Recorded
+from fanfold.model import Delivery, EntryError, Task, TaskState
 from fanfold.telemetry import Telemetry
 from fanfold.testing import START
 
@@ -37,7 +38,7 @@ def delivery(task_name="title", *, group="", body=None, received_at=START, recei
 class ScriptedQueue:
     """A broker whose answers a test prepares. `calls` are what it was asked: the method's name, then what it was given.
 
-    An answer is a list of errors, an exception to raise, or an awaitable of either; without one, all goes well. It may
+    An answer is a list, an exception to raise, or an async function of either; without one, all goes well. It may
     be asked from several event loops.
     """
 
@@ -82,15 +83,42 @@ class ScriptedQueue:
         self.calls.append((method, *given))
         self._look()
         answer = self.answers[method].pop(0) if self.answers[method] else usual
-        if hasattr(answer, "__await__"):
-            answer = await answer
+        if callable(answer):
+            answer = await answer()
         if isinstance(answer, Exception):
             raise answer
-        return usual if answer is None else answer
+        return answer if isinstance(answer, list) else usual
 
     def _look(self):
         for look in self._watched:
             look()
+
+
+class ScriptedLedger:
+    """A ledger whose answers a test prepares: lists, or exceptions to raise; without one, all is new and applied.
+
+    `finished` and `claimed` are what it was asked, a list for each time.
+    """
+
+    url = "scripted:///ledger"
+
+    def __init__(self):
+        self.finished, self.claimed = [], []
+        self.answers = {"finish": [], "claim": []}
+
+    async def finish(self, finishes):
+        self.finished.append(list(finishes))
+        return self._answer("finish") or [Recorded(applied=True)] * len(finishes)
+
+    async def claim(self, claims):
+        self.claimed.append(list(claims))
+        return self._answer("claim") or [Claimed(state=TaskState.RUNNING, attempt=1)] * len(claims)
+
+    def _answer(self, method):
+        answer = self.answers[method].pop(0) if self.answers[method] else None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 class Heard:

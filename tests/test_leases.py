@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
@@ -110,7 +111,7 @@ async def test_what_is_due_goes_in_requests_of_ten(heart, queue):
 
 
 async def test_a_slow_request_holds_up_no_other(heart, queue, heard):
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     slow, quick = [delivery() for _ in range(10)], delivery()
     heart.hold(*slow, quick)
     await heart.passes(THIRD)
@@ -119,7 +120,7 @@ async def test_a_slow_request_holds_up_no_other(heart, queue, heard):
 
 
 async def test_a_slow_request_doesnt_stop_the_heart(heart, queue, heard):
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     slow, next_one = delivery(), delivery(received_at=START + LOOK)
     heart.hold(slow, next_one)
     await heart.passes(THIRD)
@@ -131,7 +132,7 @@ async def test_a_slow_request_doesnt_stop_the_heart(heart, queue, heard):
 
 
 async def test_a_request_without_an_answer_is_given_up_after_an_eighth_of_the_lease_and_made_again(heart, queue, heard):
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     message = delivery()
     heart.hold(message)
     await heart.passes(THIRD)
@@ -145,7 +146,7 @@ async def test_a_request_without_an_answer_is_given_up_after_an_eighth_of_the_le
 
 
 async def test_no_second_request_is_made_beside_one_that_is_still_waited_for(heart, queue):
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     heart.hold(delivery())
     await heart.passes(THIRD)
     await queue.called("extend")
@@ -156,7 +157,7 @@ async def test_no_second_request_is_made_beside_one_that_is_still_waited_for(hea
 
 
 async def test_a_lease_that_is_never_answered_is_told_lost_at_its_end_and_not_before(heart, queue, heard):
-    queue.answers["extend"] = [never() for _ in range(4)]
+    queue.answers["extend"] = [never] * 4
     [held] = heart.hold(delivery())
     await heart.passes(THIRD)
     for times in range(1, 5):
@@ -166,6 +167,7 @@ async def test_a_lease_that_is_never_answered_is_told_lost_at_its_end_and_not_be
         assert not held.lost
         await heart.passes(LOOK - PATIENCE)
     await heard.until("lease.lost")
+    await heart.rests()
     assert heart.clock.now() == START + LEASE
     assert heart.lost == [held.delivery]
     assert len(queue.calls) == 4
@@ -183,6 +185,7 @@ async def test_a_lease_that_is_refused_for_the_moment_is_told_lost_at_its_end_an
     await heard.until("heartbeat.failed", 4)
     await heart.passes(1)
     await heard.until("lease.lost")
+    await heart.rests()
     assert heart.clock.now() == START + 1 + LEASE
     assert heard.of("lease.lost") == [{"message_id": held.delivery.message_id, "reason": AWAY.text}]
 
@@ -207,8 +210,8 @@ async def test_a_lease_that_the_queue_says_is_lost_is_told_at_once_and_once(hear
     lost, kept = heart.hold(first, second)
     await heart.passes(THIRD)
     await heard.until("lease.lost")
-    assert (heart.lost, lost.lost, kept.lost) == ([first], True, False)
     await heart.rests()
+    assert (heart.lost, lost.lost, kept.lost) == ([first], True, False)
     await heart.passes(THIRD)
     await queue.called("extend", times=2)
     assert queue.of("extend")[1] == [[second], [LEASE]]
@@ -244,6 +247,7 @@ async def test_after_a_sleep_of_the_machine_the_queue_is_asked_and_what_it_took_
     [held] = heart.hold(delivery())
     await heart.passes(LEASE * 100)
     await heard.until("lease.lost")
+    await heart.rests()
     assert held.lost
     assert len(queue.calls) == 1
 
@@ -264,6 +268,7 @@ async def test_nothing_is_held_beyond_twelve_hours_from_its_receive(heart, queue
     await heart.rests()
     await heart.passes(30)
     await heard.until("lease.lost")
+    await heart.rests()
     assert queue.of("extend")[1][1] == [0.0]
     assert heard.of("lease.lost")[0]["reason"] == "12 hours after its receive"
 
@@ -285,6 +290,7 @@ async def test_someone_who_cant_be_told_of_a_loss_keeps_it_from_nobody_else(hear
     [other] = heart.hold(delivery())
     await heart.passes(THIRD)
     await heard.until("lease.lost", times=2)
+    await heart.rests()
     assert heart.lost == [other.delivery]
 
 
@@ -299,7 +305,7 @@ async def test_what_was_let_go_is_not_extended_any_more(heart, queue):
 
 async def test_letting_go_waits_for_an_extension_that_is_under_way(heart, queue):
     answer = asyncio.Event()
-    queue.answers["extend"] = [wait_for(answer)]
+    queue.answers["extend"] = [partial(wait_for, answer)]
     message = delivery()
     heart.hold(message)
     await heart.passes(THIRD)
@@ -312,7 +318,7 @@ async def test_letting_go_waits_for_an_extension_that_is_under_way(heart, queue)
 
 
 async def test_letting_go_of_others_waits_for_nothing(heart, queue):
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     under_way, other = delivery(), delivery(received_at=START + LOOK)
     heart.hold(under_way, other)
     await heart.passes(THIRD)
@@ -322,7 +328,7 @@ async def test_letting_go_of_others_waits_for_nothing(heart, queue):
 
 
 async def test_letting_go_waits_no_longer_than_an_eighth_of_the_lease(heart, queue):
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     message = delivery()
     heart.hold(message)
     await heart.passes(THIRD)
@@ -334,7 +340,7 @@ async def test_letting_go_waits_no_longer_than_an_eighth_of_the_lease(heart, que
 
 async def test_one_who_gives_up_letting_go_takes_nobody_along(heart, queue, heard):
     answer = asyncio.Event()
-    queue.answers["extend"] = [wait_for(answer)]
+    queue.answers["extend"] = [partial(wait_for, answer)]
     first, second = delivery(), delivery()
     heart.hold(first, second)
     await heart.passes(THIRD)
@@ -351,7 +357,7 @@ async def test_one_who_gives_up_letting_go_takes_nobody_along(heart, queue, hear
 
 async def test_what_was_let_go_during_its_extension_is_not_told_lost(heart, queue, heard):
     answer = asyncio.Event()
-    queue.answers["extend"] = [wait_for(answer, [LOST])]
+    queue.answers["extend"] = [partial(wait_for, answer, [LOST])]
     message = delivery()
     [held] = heart.hold(message)
     await heart.passes(THIRD)
@@ -380,7 +386,7 @@ async def test_the_heart_beats_while_the_loop_that_holds_the_message_is_blocked(
 async def test_a_stop_in_the_middle_of_an_extension_ends_it_and_lets_go(queue, heard):
     heart = Heart(queue, heard)
     heart.leases.start()
-    queue.answers["extend"] = [never()]
+    queue.answers["extend"] = [never]
     message = delivery()
     heart.hold(message)
     await heart.passes(THIRD)

@@ -71,6 +71,7 @@ def test_nobody_needs_to_listen():
         ("something.new", logging.INFO),
         ("task.started", logging.DEBUG),
         ("task.retried", logging.WARNING),
+        ("outcome.dropped", logging.WARNING),
         ("task.dead", logging.ERROR),
     ],
 )

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
+from doubles import AWAY, LOST, until
 from fanfold import Fanfold, Reject, Retry, ids
 from fanfold.errors import BrokerUnavailableError, ConfigurationError, StorageBusyError
 from fanfold.ledgers.protocol import Claim
 from fanfold.model import Message, TaskState
 from fanfold.service import Deadline
 from fanfold.testing import drain_async
+from fanfold.worker import WorkerOptions
 
 
 class Events:
@@ -399,7 +402,221 @@ async def test_without_a_ledger_the_queue_works_as_plain_sqs_does(tmp_path, cloc
     assert runs == [1, 2]
 
 
-async def until(condition):
-    """Let everything else run until `condition` holds."""
-    while not condition():  # noqa: ASYNC110 - a condition over several parts, none of which has an event for it
-        await asyncio.sleep(0)
+async def test_a_run_whose_lease_was_lost_says_dropped_and_not_completed(app, events):
+    @app.task
+    async def one():
+        [lease] = worker._leases._held.values()
+        lease.lost = True  # the heart has just been told, and its word is on the way
+        return 1
+
+    await app.enqueue_async("doc-1", ["one"])
+    worker = await started(app)
+    dropped = await events.next("outcome.dropped")
+    await worker.stop()
+    assert (dropped.fields["task_name"], dropped.fields["outcome"]) == ("one", "completed")
+    assert dropped.fields["reason"] == "the lease was lost"
+    assert "task.completed" not in events.names()
+    [summary] = await app.fan_outs_async()
+    assert summary.progress.running == 1
+    assert (await app.status_async()).messages_in_flight == 1
+
+
+async def test_a_lane_that_is_told_of_a_second_loss_while_it_gives_back_takes_no_slot_with_it(tmp_path, clock):
+    async with Fanfold(f"sqlite:///{tmp_path}/t.db", clock=clock, concurrency=3, group_by=ids.group_per_entity) as app:
+        running, together, met = asyncio.Event(), asyncio.Barrier(3), asyncio.Event()
+
+        @app.task
+        async def endless():
+            running.set()
+            await asyncio.Event().wait()
+
+        for name in ("second", "third"):
+            app.task(name)(lambda: None)
+
+        @app.task
+        async def meeting():
+            await together.wait()
+            met.set()
+
+        both_lost = await lose_two_of_three(app)
+        await app.enqueue_async("doc-1", ["endless", "second", "third"])
+        worker = await started(app)
+        await running.wait()
+        await until(lambda: heart_sleeps(clock))
+        clock.advance(20)
+        await both_lost.wait()
+        for entity in ("doc-2", "doc-3", "doc-4"):
+            await app.enqueue_async(entity, ["meeting"])
+        await met.wait()
+        await worker.stop()
+
+
+async def lose_two_of_three(app):
+    """Let a lane's first two leases be lost, the second one while it gives the third back; answers when both are."""
+    broker, loop, both, losses = (await parts(app)).broker, asyncio.get_running_loop(), asyncio.Event(), []
+    extend, second_lost = broker.extend, threading.Event()
+
+    async def lose(deliveries, seconds):
+        return [LOST, LOST, None] if len(deliveries) == 3 else await extend(deliveries, seconds)
+
+    async def lane_gives_back():
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    def tell_the_second_late(event):
+        if event.name == "lease.lost":
+            losses.append(event)
+            if len(losses) == 1:
+                loop.call_soon_threadsafe(second_lost.wait, 60)  # nothing is given back before both are lost
+            else:
+                second_lost.set()
+                asyncio.run_coroutine_threadsafe(lane_gives_back(), loop).result(60)
+                loop.call_soon_threadsafe(both.set)
+
+    app.subscribe(tell_the_second_late)
+    broker.extend = lose
+    return both
+
+
+def heart_sleeps(clock):
+    return any(loop is not asyncio.get_running_loop() for _, loop in list(clock._sleepers.values()))
+
+
+async def test_without_a_ledger_what_was_given_back_unrun_still_runs(tmp_path, clock):
+    runs = []
+    async with Fanfold(f"sqlite:///{tmp_path}/t.db", ledger="none", clock=clock, max_attempts=2) as app:
+
+        @app.task
+        async def patient():
+            runs.append(1)
+
+        await app.enqueue_async("doc-1", ["patient"])
+        broker = (await parts(app)).broker
+        for _ in range(5):  # as the rest of a lane whose first message fails, or in restart after restart
+            await broker.extend(await broker.receive(1, wait=0, lease=60), [0])
+        worker = await started(app)
+        await until(lambda: runs and worker.idle)
+        await worker.stop()
+        assert await broker.dead_letters(10) == []
+    assert runs == [1]
+
+
+async def test_without_a_ledger_the_next_of_a_group_waits_for_one_that_couldnt_be_deleted(tmp_path, clock):
+    order = []
+
+    def note(task_name):
+        order.append(task_name)
+
+    settings = {"ledger": "none", "clock": clock, "group_by": ids.group_per_entity}
+    async with Fanfold(f"sqlite:///{tmp_path}/t.db", **settings) as app:
+        for name in ("first", "second"):
+            app.task(name)(note)
+        broker = (await parts(app)).broker
+        delete, failed = broker.delete, []
+
+        async def fail_once(deliveries):
+            if deliveries and not failed:
+                failed.extend(deliveries)
+                return [AWAY] * len(deliveries)
+            return await delete(deliveries)
+
+        broker.delete = fail_once
+        await app.enqueue_async("doc-1", ["first", "second"])
+        worker = await started(app)
+        await until(lambda: failed and worker.idle)
+        assert order == ["first"]
+        clock.advance(60)
+        await until(lambda: len(order) == 3 and worker.idle)
+        await worker.stop()
+    assert order == ["first", "first", "second"]
+
+
+async def test_a_bug_beside_the_task_ends_its_lane_only_and_its_message_comes_back_with_its_lease(app, events, clock):
+    @app.task
+    async def one():
+        return 1
+
+    ledger = (await parts(app)).ledger
+    claim, bugs = ledger.claim, [TypeError("a bug")]
+
+    async def fail_once(claims):
+        if bugs:
+            raise bugs.pop()
+        return await claim(claims)
+
+    ledger.claim = fail_once
+    await app.enqueue_async("doc-1", ["one"])
+    worker = await started(app)
+    failed = await events.next("lane.failed")
+    assert "a bug" in failed.fields["reason"]
+    await until(lambda: worker.idle)
+    assert worker._leases._held == {}
+    done = asyncio.create_task(events.next("task.completed"))
+    await asyncio.sleep(0)
+    clock.advance(60)
+    await done
+    await worker.stop()
+
+
+async def test_a_stop_gives_up_what_the_ledger_doesnt_take_and_gives_back_what_waits_behind_it(tmp_path, clock):
+    async with Fanfold(f"sqlite:///{tmp_path}/t.db", clock=clock, group_by=ids.group_per_entity) as app:
+        events = Events(app)
+        for name in ("first", "second"):
+            app.task(name)(lambda: None)
+        await app.enqueue_async("doc-1", ["first", "second"])
+
+        async def away(_):
+            raise StorageBusyError("locked")
+
+        (await parts(app)).ledger.finish = away
+        failed = asyncio.create_task(events.next("settle.failed"))
+        worker = await started(app)
+        await failed
+        deadline = Deadline(3600)
+        deadline.bring_forward()
+        await worker.stop(deadline)
+        counts = await app.status_async()
+        assert (counts.messages_available, counts.messages_in_flight) == (1, 1)
+        assert worker.idle
+
+
+async def test_a_thread_that_outlives_its_timeout_is_named(app, events):
+    release = threading.Event()
+
+    @app.task(timeout=0.01, max_attempts=1)
+    def endless():
+        release.wait()
+
+    await app.enqueue_async("doc-1", ["endless"])
+    worker = await started(app)
+    overdue = await events.next("task.overdue")
+    release.set()
+    await worker.stop()
+    assert (overdue.fields["entity_id"], overdue.fields["task_name"]) == ("doc-1", "endless")
+
+
+async def test_a_task_recorded_as_dead_is_set_aside_again_without_being_said_dead_twice(app, events):
+    @app.task
+    async def hopeless():
+        raise Reject("no")
+
+    broker = (await parts(app)).broker
+    bury, lost = broker.dead_letter, []
+
+    async def lose_the_first(burials):
+        if burials and not lost:
+            lost.extend(burials)
+            return [AWAY] * len(burials)
+        return await bury(burials)
+
+    broker.dead_letter = lose_the_first
+    await app.enqueue_async("doc-1", ["hopeless"])
+    await drain_async(app)
+    assert len(await broker.dead_letters(10)) == 1
+    assert events.names().count("task.dead") == 1
+
+
+@pytest.mark.parametrize("grace", [-1, float("nan")])
+async def test_a_time_to_stop_in_that_isnt_one_is_refused(grace):
+    with pytest.raises(ConfigurationError, match="seconds to stop in"):
+        WorkerOptions(grace=grace)

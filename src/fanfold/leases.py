@@ -153,6 +153,8 @@ class Leases:
         try:
             await self._extend(batch)
         except Exception as error:  # noqa: BLE001 - a heart that stops loses every lease; the next look tries again
+            for held in batch:
+                held.failing = repr(error)
             self._telemetry.emit("heartbeat.failed", messages=len(batch), reason=repr(error))
 
     async def _extend(self, batch: Sequence[Lease]) -> None:

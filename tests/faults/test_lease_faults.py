@@ -164,6 +164,8 @@ async def test_an_outcome_that_comes_after_the_successors_start_is_refused(app, 
         await first_ends.wait()
         return "late"
 
+    said = []
+    app.subscribe(lambda event: said.append(event.name))
     worker = await started(app, "title")
     await first_runs.wait()
     # To the successor, whose clock is ahead, the lease has ended; to the first, it goes on.
@@ -181,6 +183,8 @@ async def test_an_outcome_that_comes_after_the_successors_start_is_refused(app, 
         first_ends.set()
         await worker.stop()
         assert (await only_fan_out(rival)).tasks[0].state is TaskState.RUNNING
+        assert "outcome.dropped" in said
+        assert "task.completed" not in said
         second_ends.set()
         await successor.stop()
         [task] = (await only_fan_out(rival)).tasks
