@@ -18,7 +18,12 @@ FIELDS = ("title", "word_count", "headings", "links", "longest_line")
 
 
 def _text(doc_id: str) -> str:
-    return Path(doc_id).read_text(encoding="utf-8")
+    try:
+        return Path(doc_id).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise Reject(f"{doc_id} is not there") from None
+    except UnicodeDecodeError as error:
+        raise Reject(f"{doc_id} is not UTF-8 (byte {error.start})") from error
 
 
 @app.task("title")
@@ -65,7 +70,8 @@ def main(paths: list[str]) -> None:
     """Describe these files, on a throw-away queue and in this process."""
     with testing.embedded(app):
         for path in paths:
-            app.enqueue(path, FIELDS, event_id=f"{path}:{Path(path).stat().st_mtime_ns}")
+            changed = Path(path).stat().st_mtime_ns if Path(path).exists() else "gone"
+            app.enqueue(path, FIELDS, event_id=f"{path}:{changed}")
         testing.drain(app)
 
 

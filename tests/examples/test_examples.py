@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from commands import fanfold, started
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,3 +31,28 @@ def test_documents_come_back_as_one_record_each(tmp_path):
     good, plain = sorted((json.loads(line) for line in lines.splitlines()), key=lambda record: record["doc_id"])
     assert good["fields"] == {"title": "A title", "word_count": 8, "headings": ["One"], "links": 1, "longest_line": 16}
     assert plain["failures"] == {"title": "plain.txt has no heading of the first level"}
+
+
+def test_documents_that_cannot_be_read_say_why(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("naïve".encode("latin-1"))
+    script = str(ROOT / "examples/document_fields/document_fields.py")
+    lines = run(script, "latin.txt", "missing.txt", cwd=tmp_path)
+    latin, missing = sorted((json.loads(line) for line in lines.splitlines()), key=lambda record: record["doc_id"])
+    assert (latin["fields"], set(latin["failures"].values())) == ({}, {"latin.txt is not UTF-8 (byte 2)"})
+    assert (missing["fields"], set(missing["failures"].values())) == ({}, {"missing.txt is not there"})
+
+
+def test_orders_are_worked_on_by_a_worker_of_its_own(tmp_path):
+    url = f"sqlite:///{tmp_path}/orders.db"
+    line = '{"item": "pen", "quantity": 10}'
+    options = ["--config", f"reserve={line}", "--config", f"price={line}", "--metadata", '{"customer": "alice"}']
+    here = ROOT / "examples/orders"
+    tasks = ["order-1", "reserve", "price", "fraud"]
+    assert fanfold("enqueue", "--app", "orders:app", "--queue-url", url, *tasks, *options, cwd=here).returncode == 0
+    with started("worker", "orders:app", "--queue-url", url, cwd=here) as worker:
+        assert worker.stdout.readline().startswith(
+            "order-1 confirmed {'reserve': 110, 'price': 15.0, 'fraud': 'clear'}"
+        )
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=60)
+    assert worker.returncode == 0
