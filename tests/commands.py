@@ -13,14 +13,13 @@ import subprocess
 import sys
 import termios
 
-_FANFOLD = [sys.executable, "-m", "fanfold"]
+# Where the tests run in the background, SIGINT is ignored, and every process below inherits that.
+_HEED_CTRL_C = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL)"
+_RUN = 'os.execv(sys.executable, [sys.executable, "-m", "fanfold", *sys.argv[1:]])'
 # The terminal becomes the process's own, so that what is typed as Ctrl-C is a signal, as it is for a person.
-_IN_TERMINAL = """
-import fcntl, os, sys, termios
-os.setsid()
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, "-m", "fanfold", *sys.argv[1:]])
-"""
+_OWN_TERMINAL = "import fcntl, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+_FANFOLD = [sys.executable, "-c", f"{_HEED_CTRL_C}; {_RUN}"]
+_FANFOLD_IN_TERMINAL = [sys.executable, "-c", f"{_HEED_CTRL_C}; {_OWN_TERMINAL}; {_RUN}"]
 _PATIENCE = 60
 _OURS = re.compile("FANFOLD_|SQS_|AWS_|NO_COLOR|FORCE_COLOR|TTY_|COLUMNS|LINES")
 ESCAPE = "\x1b"
@@ -74,7 +73,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _IN_TERMINAL, *map(str, arguments)],
+            [*_FANFOLD_IN_TERMINAL, *map(str, arguments)],
             cwd=cwd,
             env=environment(**variables),
             stdin=slave,
