@@ -336,9 +336,10 @@ def add_to_version_1(database, now):
             connection.execute(
                 "INSERT INTO messages (queue, message_id, group_id, deduplication_id, body, attributes, sent_at, "
                 "visible_at, head, receive_count, receipt, received_at) "
-                "VALUES (1, ?1, ?1, ?1, ?1, '{}', ?2, ?3, 1, ?4, ?5, ?2)",
-                (body, now, visible_at, int(receipt is not None), receipt),
-            )
+                "VALUES (1, :body, :body, :body, :body, '{}', :now, :visible_at, 1, :receives, :receipt, :now)",
+                {"body": body, "now": now, "visible_at": visible_at, "receives": int(receipt is not None),
+                 "receipt": receipt},
+            )  # fmt: skip
 
     database.write(add).result()
 
