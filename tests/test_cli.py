@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from fanfold.cli import main
 
 
-@pytest.mark.parametrize("command", [[], ["worker"], ["enqueue"], ["status"], ["demo"]], ids=str)
+@pytest.mark.parametrize("command", [[], ["worker"], ["enqueue"], ["kafka"], ["status"], ["demo"]], ids=str)
 def test_help_keeps_its_examples_on_lines_of_their_own(command):
     shown = CliRunner().invoke(main, [*command, "--help"])
     assert shown.exit_code == 0
