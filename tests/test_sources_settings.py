@@ -122,7 +122,7 @@ def test_an_event_may_come_from_a_topic_of_another_name_or_from_several(events):
 
 
 def test_an_event_that_isnt_declared_is_named_with_those_that_are(events):
-    with pytest.raises(ConfigurationError, match=rmatch="event 'document' isn't declared; there are documents, orders"):
+    with pytest.raises(ConfigurationError, match="event 'document' isn't declared; there are documents, orders"):
         topics(events, ["document"])
 
 
