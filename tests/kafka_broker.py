@@ -31,8 +31,9 @@ class Cluster:
 
     @property
     def client(self):
-        """The configuration of a client. A short session: Tansu lets a group wait for half of it before it begins."""
-        return {"bootstrap.servers": self.address, "session.timeout.ms": 6000, "log_level": 0}
+        """The configuration of a client: a short session, half of which Tansu lets a group wait for, and a fast heart."""
+        session = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 200}
+        return {"bootstrap.servers": self.address, "log_level": 0, **session}
 
     def topic(self, partitions=1):
         """A new topic's name."""
@@ -46,12 +47,9 @@ class Cluster:
 
     def make_topic(self, name, partitions):
         """Create a topic."""
-        for made in self.admin().create_topics([NewTopic(name, partitions, 1)]).values():
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        for made in admin.create_topics([NewTopic(name, partitions, 1)]).values():
             made.result()
-
-    def admin(self):
-        """A client for administration."""
-        return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
 
     def produce(self, topic, values, *, key=None, partition=-1, headers=()):
         """Add records; `key` is bytes, or a function of the value. Returns when the cluster has them."""

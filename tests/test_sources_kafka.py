@@ -10,7 +10,7 @@ from fanfold.service import Deadline
 from fanfold.sources import consumer as consumer_module
 from fanfold.sources.kafka import KafkaSource
 from fanfold.sources.settings import resolve
-from kafka_mock import HEARTBEAT, ILLEGAL_GENERATION, NOT_COORDINATOR, OFFSET_COMMIT, UNKNOWN_MEMBER
+from kafka_mock import HEARTBEAT, ILLEGAL_GENERATION, NOT_COORDINATOR, OFFSET_COMMIT, REBALANCE, UNKNOWN_MEMBER
 from sourcing import Gated, entities, running, value
 
 
@@ -178,7 +178,7 @@ async def test_what_is_held_in_memory_is_bounded_by_bytes(gated, cluster):
     assert cluster.committed(group, topic) == [50]
 
 
-@pytest.mark.parametrize("error", [NOT_COORDINATOR, ILLEGAL_GENERATION])
+@pytest.mark.parametrize("error", [NOT_COORDINATOR, REBALANCE])
 async def test_a_commit_that_is_refused_is_made_up_for_by_the_next(gated, cluster, error):
     topic, group = cluster.topic(), cluster.group()
     async with running(gated.app, cluster, topic, group) as run:
@@ -188,6 +188,19 @@ async def test_a_commit_that_is_refused_is_made_up_for_by_the_next(gated, cluste
         await run.until_done(2)
         await run.stop()
     assert cluster.committed(group, topic) == [2]
+
+
+async def test_a_member_whose_commit_is_refused_for_good_lets_go_and_reads_again(gated, cluster):
+    topic, group = cluster.topic(), cluster.group()
+    async with running(gated.app, cluster, topic, group) as run:
+        await run.until_said("kafka.assigned")
+        cluster.answer(OFFSET_COMMIT, ILLEGAL_GENERATION)
+        cluster.produce(topic, values("a"))
+        await run.until_said("kafka.lost")
+        await run.until_done(2)
+        await run.stop()
+    assert cluster.committed(group, topic) == [1]
+    assert (await gated.app.status_async()).messages_available == 2
 
 
 async def test_partitions_that_are_lost_are_let_go_uncommitted_and_read_again_when_they_come_back(gated, cluster):

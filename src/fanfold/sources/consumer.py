@@ -244,6 +244,7 @@ class ConsumerThread:
 
     def _revoked(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
         places = places_of(partitions)
+        self._telemetry.emit("kafka.revoking", partitions=shown(places), in_flight=self._books.unsettled(places))
         self._wait_for(places, self._patience)
         if self._books.unsettled(places):
             self._workshop.abandon(places)
