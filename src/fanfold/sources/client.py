@@ -16,6 +16,8 @@ _CONSUMER_DEFAULTS: Final[Mapping[str, Any]] = {
     "queued.max.messages.kbytes": 16_384,
     "queued.min.messages": 10_000,
     "fetch.queue.backoff.ms": 50,
+    # Apache Kafka answers a waiting fetch when there is something; some brokers do only when the wait is over.
+    "fetch.wait.max.ms": 100,
 }
 _PRODUCER_DEFAULTS: Final[Mapping[str, Any]] = {
     "client.id": "fanfold",
