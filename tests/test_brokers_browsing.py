@@ -53,14 +53,14 @@ def tens(count):
     return [[delivery(n) for n in range(first, first + 10)] for first in range(0, count, 10)]
 
 
-async def test_full_answers_bring_more_requests_at_once_up_to_eight():
-    queue = Scripted(tens(310))
+async def test_full_answers_bring_more_requests_at_once_up_to_sixteen():
+    queue = Scripted(tens(470))
     async with Browse(queue, hold=60) as browse:
         pages = [len(page) async for page in browse.pages()]
-    assert pages == [10, 20, 40, 80, 80, 80]
-    assert browse.seen == 310
+    assert pages == [10, 20, 40, 80, 160, 160]
+    assert browse.seen == 470
     assert {lease for _, _, lease in queue.asked} == {60}
-    assert sorted(queue.given_back) == sorted(f"h{n}" for n in range(310))
+    assert sorted(queue.given_back) == sorted(f"h{n}" for n in range(470))
 
 
 async def test_a_queue_is_empty_only_when_a_long_poll_says_so():

@@ -14,7 +14,7 @@ from fanfold.model import Delivery
 HOLD: Final = 300.0
 """Seconds for which what was seen is held, so that it isn't seen again: longer than looking through 120,000 takes."""
 _PEEK: Final = 500
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 16
 """Receives under way at once, where those before came back full."""
 _LAST_LOOK: Final = 1.0
 """Seconds of the long poll that ends a look: a short poll asks only some of SQS's servers."""
