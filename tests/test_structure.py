@@ -26,7 +26,7 @@ LAYERS = {
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
     "parts": r"dead_letters(\.\w+)? executor intake leases producer reconciler settler worker",
     "application": "app wiring",
-    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner testing",
+    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? deploy(\.\w+)? handler runner testing",
 }
 BELOW = ["values", "mechanisms", "protocols"]
 MAY_IMPORT = {

@@ -1,4 +1,4 @@
-"""The command line: `fanfold worker | enqueue | status | dlq | demo`."""
+"""The command line: `fanfold worker | enqueue | status | dlq | provision | demo`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fanfold import __version__
 from fanfold.cli.demo import demo
 from fanfold.cli.dlq import dlq
 from fanfold.cli.enqueue import enqueue
+from fanfold.cli.provision import provision
 from fanfold.cli.status import status
 from fanfold.cli.worker import worker
 from fanfold.errors import FanfoldError
@@ -44,5 +45,5 @@ def main() -> None:
     """
 
 
-for command in (worker, enqueue, status, dlq, demo):
+for command in (worker, enqueue, status, dlq, provision, demo):
     main.add_command(command)
