@@ -233,7 +233,7 @@ async def test_a_message_that_is_refused_stays_a_letter_and_is_told(app, monkeyp
 
 
 async def test_an_interrupted_redrive_ends_the_page_it_is_at_and_holds_nothing(app, monkeypatch):
-    await dead(app, *(f"doc-{n}" for n in range(15)), tasks=["roof"])
+    await dead(app, *(f"doc-{n}" for n in range(15)), tasks=["words"])
     broker, sending, going_on = await app.broker(), asyncio.Event(), asyncio.Event()
     send = broker.send
 
