@@ -1,4 +1,4 @@
-"""The command line: `fanfold worker | enqueue | status | dlq | provision | demo`."""
+"""The command line: `fanfold worker | enqueue | status | dlq | provision | template | demo`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fanfold.cli.dlq import dlq
 from fanfold.cli.enqueue import enqueue
 from fanfold.cli.provision import provision
 from fanfold.cli.status import status
+from fanfold.cli.template import template
 from fanfold.cli.worker import worker
 from fanfold.errors import FanfoldError
 
@@ -45,5 +46,5 @@ def main() -> None:
     """
 
 
-for command in (worker, enqueue, status, dlq, provision, demo):
+for command in (worker, enqueue, status, dlq, provision, template, demo):
     main.add_command(command)
