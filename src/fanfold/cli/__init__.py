@@ -1,4 +1,4 @@
-"""The command line: `fanfold worker | enqueue | status | dlq | provision | template | demo`."""
+"""The command line: `fanfold worker | enqueue | status | dlq | provision | template | doctor | demo`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from fanfold import __version__
 from fanfold.cli.demo import demo
 from fanfold.cli.dlq import dlq
+from fanfold.cli.doctor import doctor
 from fanfold.cli.enqueue import enqueue
 from fanfold.cli.provision import provision
 from fanfold.cli.status import status
@@ -46,5 +47,5 @@ def main() -> None:
     """
 
 
-for command in (worker, enqueue, status, dlq, provision, template, demo):
+for command in (worker, enqueue, status, dlq, provision, template, doctor, demo):
     main.add_command(command)
