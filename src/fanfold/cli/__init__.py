@@ -1,4 +1,4 @@
-"""The command line: `fanfold worker | enqueue | status | dlq | provision | template | doctor | demo`."""
+"""The command line: `fanfold worker | enqueue | status | dlq | provision | template | doctor | cost | plan | demo`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fanfold import __version__
+from fanfold.cli.cost import cost, plan
 from fanfold.cli.demo import demo
 from fanfold.cli.dlq import dlq
 from fanfold.cli.doctor import doctor
@@ -47,5 +48,5 @@ def main() -> None:
     """
 
 
-for command in (worker, enqueue, status, dlq, provision, template, doctor, demo):
+for command in (worker, enqueue, status, dlq, provision, template, doctor, cost, plan, demo):
     main.add_command(command)
