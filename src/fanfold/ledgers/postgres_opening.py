@@ -13,7 +13,7 @@ from fanfold.ledgers import sealing
 from fanfold.ledgers.protocol import Opened, Plan
 from fanfold.model import TaskState
 
-PIECE: Final = 5_000
+PIECE: Final = 2_000
 """Tasks that are written in one round trip."""
 
 

@@ -13,8 +13,8 @@ from fanfold.ledgers import postgres_errors
 from fanfold.ledgers.postgres_address import PostgresAddress
 from fanfold.ledgers.postgres_connections import Connection, composed
 
-_VERSIONS: Final = tuple(sql.load("fanfold.ledgers", "postgres_schema.sql").values())
-_FUNCTIONS: Final = tuple(sql.load("fanfold.ledgers", "postgres_functions.sql").values())
+_VERSIONS: Final = tuple(map(composing.SQL, sql.load("fanfold.ledgers", "postgres_schema.sql").values()))
+_FUNCTIONS: Final = tuple(map(composing.SQL, sql.load("fanfold.ledgers", "postgres_functions.sql").values()))
 
 
 def migrate(connection: Connection, address: PostgresAddress) -> None:
@@ -56,5 +56,5 @@ def _bring_up_to_date(connection: Connection, address: PostgresAddress) -> None:
         connection.execute(statements["create_schema"])
     connection.execute(statements["enter_schema"])
     for script in (*_VERSIONS[version:], *_FUNCTIONS):
-        connection.execute(composing.SQL(script))
+        connection.execute(script)
     connection.execute(statements["note_version"], {"version": len(_VERSIONS)})
