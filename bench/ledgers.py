@@ -1,8 +1,8 @@
 """What a ledger costs: drains of tasks that do nothing, by ledger and number of worker processes.
 
-`.venv-3.11/bin/python bench/ledgers.py [postgresql://…]`; without a URL, PostgreSQL is left out. One that waits for the
-disk, as it should, is `tests/postgres_server.py`. The queue is the embedded one, in a file of its own, so with PostgreSQL two stores
-share the disk. Rounds are interleaved; each has a fresh queue and fresh fan-outs.
+`.venv-3.11/bin/python bench/ledgers.py [postgresql://…]`; without a URL, PostgreSQL is left out. One that waits for
+the disk, as it should, is `tests/postgres_server.py`. The queue is the embedded one, in a file of its own, so with
+PostgreSQL two stores share the disk. Rounds are interleaved; each has a fresh queue and fresh fan-outs.
 """
 
 from __future__ import annotations
