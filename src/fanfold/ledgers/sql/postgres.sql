@@ -46,11 +46,11 @@ WHERE fan_out_id = %(fan_out_id)s AND generation = %(generation)s AND sealed;
 
 -- name: claim
 -- Starts attempts.
-SELECT * FROM {schema}.claim(%(claims)s, %(reasons)s, %(now)s);
+SELECT * FROM {schema}.claim(%(ids)s, %(claims)s, %(reasons)s, %(now)s);
 
 -- name: finish
 -- Ends attempts.
-SELECT * FROM {schema}.finish(%(finishes)s, %(reasons)s, %(now)s);
+SELECT * FROM {schema}.finish(%(ids)s, %(finishes)s, %(reasons)s, %(now)s);
 
 -- name: stopped
 -- Which of these running attempts nobody wants any more, in their order.
