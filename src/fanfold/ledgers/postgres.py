@@ -127,8 +127,10 @@ class PostgresLedger:
     async def unsent(self, *, untouched_for: float, limit: int = 100) -> Sequence[Unsent]:
         """Open fan-outs that nobody noted as sent."""
         found = await self._run("unsent", since=self._clock.now() - untouched_for, limit=limit)
-        waiting = await self._run("waiting", fan_out_ids=[row["fan_out_id"] for row in found]) if found else []
-        return [rows.unsent(row, [t for t in waiting if t["fan_out_id"] == row["fan_out_id"]]) for row in found]
+        waiting: dict[int, list[DictRow]] = {row["number"]: [] for row in found}
+        for task in await self._run("waiting", numbers=list(waiting)) if found else ():
+            waiting[task["fan_out"]].append(task)
+        return [rows.unsent(row, waiting[row["number"]]) for row in found]
 
     async def stalled(self, *, untouched_for: float, limit: int = 100) -> Sequence[FanOut]:
         """Open fan-outs in which no attempt ended for so many seconds."""
