@@ -15,10 +15,11 @@ from fanfold.errors import (
     LedgerUnavailableError,
     MissingExtraError,
 )
+from fanfold.ledgers import postgres_rows as rows
 from fanfold.ledgers.postgres import PostgresLedger
 from fanfold.ledgers.postgres_address import parse_postgres
 from fanfold.ledgers.protocol import Claim, Finish
-from fanfold.model import Failure, Progress, TaskState
+from fanfold.model import FOLD_NAME, Failure, Progress, TaskState
 from ledgering import claim, everything, finish, large, plan, run
 from postgres_server import postgres_server, schema_of
 
@@ -363,6 +364,75 @@ def count_round_trips(ledger):
     return count
 
 
+# Who comes at the same moment
+
+
+@pytest.fixture
+def holder(postgres):
+    """Another worker's connection, in the middle of a transaction."""
+    with psycopg.connect(postgres.url) as connection:
+        yield connection
+
+
+async def waiting_for_a_lock(postgres, statement):
+    """Return when a call of a statement waits for somebody's transaction."""
+    look = f"SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%.{statement}(%'"
+    while not await asyncio.to_thread(postgres.execute, look):
+        pass
+
+
+async def test_two_workers_that_end_the_last_two_tasks_at_once_cant_both_miss_the_end(postgres, ledger, schema, holder):
+    await ledger.open(plan("a", "b"))
+    for name in "ab":
+        await claim(ledger, name)
+    end = rows.finishes([Finish(fan_out_id="f1", task_name="a", attempt=1, result="1")])
+    call = f"SELECT due FROM {schema}.finish(ARRAY['f1'], %s, '{{}}', 1)"  # noqa: S608
+    assert holder.execute(call, [end]).fetchone() == ({"f1": None},)
+    other = asyncio.create_task(finish(ledger, "b"))
+    await waiting_for_a_lock(postgres, "finish")
+    holder.commit()
+    assert (await other).fold_due
+
+
+async def test_who_wants_several_fan_outs_takes_them_in_one_order_and_waits_with_none_that_others_wait_for(
+    postgres, ledger, schema, holder
+):
+    for fan_out_id in ("f1", "f2"):
+        await ledger.open(plan("a", fan_out_id=fan_out_id))
+    holder.execute(f"SELECT FROM {schema}.fan_outs WHERE fan_out_id = 'f1' FOR UPDATE")
+    claims = [Claim(fan_out_id=fan_out_id, task_name="a", generation=0, worker="w") for fan_out_id in ("f2", "f1")]
+    both = asyncio.create_task(ledger.claim(claims))
+    await waiting_for_a_lock(postgres, "claim")
+    holder.execute(f"SELECT FROM {schema}.fan_outs WHERE fan_out_id = 'f2' FOR UPDATE NOWAIT")
+    holder.commit()
+    assert [answer.attempt for answer in await both] == [1, 1]
+
+
+async def test_a_rerun_waits_for_a_fold_that_is_being_claimed(postgres, ledger, schema, holder):
+    await ledger.open(plan("a"))
+    await run(ledger, "a", **DEAD)
+    fold = rows.encode([Claim(fan_out_id="f1", task_name=FOLD_NAME, generation=0, worker="w")])
+    holder.execute(f"SELECT {schema}.claim(ARRAY['f1'], %s, '{{}}', 1)", [fold])
+    rerun = asyncio.create_task(ledger.rerun("f1"))
+    await waiting_for_a_lock(postgres, "rerun")
+    holder.commit()
+    assert (await rerun).fan_out.fold_state is None
+    [answer] = await ledger.claim([Claim(fan_out_id="f1", task_name="a", generation=1, worker="w")])
+    await ledger.finish([Finish(fan_out_id="f1", task_name="a", attempt=answer.attempt, generation=1, result="1")])
+    assert (await claim(ledger, FOLD_NAME, generation=1)).attempt == 1
+
+
+async def test_what_somebody_holds_is_purged_another_time(ledger, schema, holder, clock):
+    for fan_out_id in ("f1", "f2"):
+        await ledger.open(plan("a", fan_out_id=fan_out_id, keep=1))
+        await ledger.cancel(fan_out_id)
+    clock.advance(2)
+    holder.execute(f"SELECT FROM {schema}.fan_outs WHERE fan_out_id = 'f1' FOR UPDATE")
+    assert await ledger.purge() == 1
+    holder.commit()
+    assert await ledger.purge() == 1
+
+
 # The server's comings and goings
 
 
@@ -399,10 +469,8 @@ async def test_a_call_whose_connection_is_cut_fails_for_now_and_leaves_the_next_
     with psycopg.connect(postgres.url) as holder:
         holder.execute(f"SELECT FROM {schema}.fan_outs FOR UPDATE")
         waiting = asyncio.create_task(claim(ledger))
-        waits = "wait_event_type = 'Lock' AND query LIKE '%claim%'"
-        cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {waits}"  # noqa: S608
-        while not await asyncio.to_thread(postgres.execute, cut):
-            pass
+        await waiting_for_a_lock(postgres, "claim")
+        postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
         with pytest.raises(LedgerUnavailableError):
             await waiting
     assert (await claim(ledger)).attempt == 1
