@@ -10,6 +10,7 @@ import pytest
 
 from fanfold import Fanfold
 from fanfold.testing import FakeClock
+from postgres_server import postgres_server
 from servers import moto_server
 
 _NUMBERS = itertools.count()
@@ -24,6 +25,13 @@ hypothesis.settings.load_profile("fanfold")
 def sqs_endpoint():
     with moto_server() as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server, shared by the tests of one process; each takes a schema of its own."""
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ MAY_IMPORT = {
 }
 
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|WITH)\s")
-HEAVY = ["boto3", "botocore", "httptools", "rich", "click"]
+HEAVY = ["boto3", "botocore", "httptools", "psycopg", "rich", "click"]
 
 
 def layer_of(module):
@@ -93,6 +93,8 @@ def test_imports_are_absolute():
         ("boto3", {"fanfold.brokers.boto"}),
         ("botocore", {"fanfold.brokers.boto", "fanfold.brokers.route"}),
         ("httptools", {"fanfold.brokers.connections"}),
+        ("psycopg", {f"fanfold.ledgers.postgres{part}" for part in
+                     ("", "_address", "_connections", "_errors", "_opening", "_rows", "_schema")}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
          "fanfold.database", "fanfold.engine.doorbell", "fanfold.engine.store", "fanfold.ledgers.openings",
                      "fanfold.ledgers.rows", "fanfold.ledgers.writes"}),
