@@ -10,6 +10,8 @@ import pytest
 
 from fanfold import Fanfold
 from fanfold.testing import FakeClock
+from kafka_broker import kafka_broker
+from kafka_mock import mock_cluster
 from servers import moto_server
 
 _NUMBERS = itertools.count()
@@ -24,6 +26,20 @@ hypothesis.settings.load_profile("fanfold")
 def sqs_endpoint():
     with moto_server() as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def kafka():
+    """A Kafka broker of the real kind."""
+    with kafka_broker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka_mock():
+    """A mock cluster that answers with the errors that it is told."""
+    with mock_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
