@@ -53,7 +53,7 @@ def test_a_trace_goes_into_the_metadata():
     }
 
 
-@pytest.mark.parametrize("answer", [None, [], (), iter(())], ids=str)
+@pytest.mark.parametrize("answer", [None, [], (), iter(())], ids=lambda answer: type(answer).__name__)
 def test_a_planner_may_find_nothing_to_do(answer):
     assert decide(lambda event: answer) == Nothing()  # noqa: ARG005 - a planner's shape
 

@@ -20,8 +20,8 @@ SOURCES = {
 
 LAYERS = {
     "values": "clock context errors ids limits model outcome retry",
-    "mechanisms": "batcher calling child codec connection_thread database fold portal processes registry service settings "
-    "slots sql telemetry tolerance turns urls",
+    "mechanisms": "batcher calling child codec connection_thread database fold portal processes registry service "
+    "settings slots sql telemetry tolerance turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
     "parts": "cancellations claims executor intake lane leases producer reconciler settler worker",

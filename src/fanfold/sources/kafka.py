@@ -112,7 +112,7 @@ class KafkaSource(Service):
             return  # it never came up
         self._telemetry.emit("kafka.stopping", in_flight=len(self._pipeline.carrying))
         self._consumer.drain()
-        await deadline.wait(self._pipeline.carrying, reserve=min(_RESERVE, deadline.remaining / 4))
+        await deadline.earlier(min(_RESERVE, deadline.remaining / 4)).wait(self._pipeline.carrying)
         await self._give_up()
         self._consumer.finish()
         if not await deadline.wait([self._ended]):
