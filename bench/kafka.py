@@ -232,7 +232,7 @@ def table(rate: Throughput, used: Memory, starts: Latency, waiting: int) -> str:
     return "\n".join(
         [
             f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores shared with other work,",
-            f"{memory_gib} GiB; Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+            f"{memory_gib} GiB; Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},",
             f"librdkafka {libversion()[0]}. One",
             f"source process, one broker (Tansu, in memory, `{WAIT}`), {PARTITIONS} partitions, {TASKS} tasks an",
             "event, queue and ledger in one SQLite file at `synchronous=FULL`:",

@@ -58,6 +58,7 @@ async def test_a_fold_becomes_a_record_with_results_and_failures(app, cluster):
         "metadata": {"tenant": "acme", "traceparent": TRACE},
         "completed_at": fan_out.completed_at,
         "total_tasks": 2,
+        "succeeded": False,
         "results": {"good": {"found": 1}},
         "failures": {"bad": {"type": "Reject", "message": "there is none"}},
     }
@@ -77,6 +78,17 @@ async def test_the_value_may_be_ones_own(app, cluster, answer, found):
     await work_off(app)
     [record] = cluster.records(topic, 1)
     assert record.value() == found
+
+
+async def test_the_completion_of_a_failed_fan_out_is_a_record_behind_on_failure(app, cluster):
+    topic, seen = cluster.topic(), []
+    app.publish_completions(topic)
+    app.on_complete(lambda: seen.append("complete"))
+    app.on_failure(lambda fan_out: seen.append(fan_out.succeeded))
+    fan_out = await work_off(app)
+    assert (seen, fan_out.fold_state) == ([False], TaskState.SUCCEEDED)
+    [record] = cluster.records(topic, 1)
+    assert json.loads(record.value())["succeeded"] is False
 
 
 @pytest.mark.parametrize("first", ["on_complete", "publish_completions"])
@@ -141,10 +153,11 @@ async def test_a_completion_that_can_never_be_accepted_is_a_dead_fold_with_its_r
 
 def test_a_fold_that_only_publishes_is_patient_and_a_declared_ones_options_win(app):
     app.publish_completions("t")
-    assert app.registry.fold.max_attempts == PATIENCE["max_attempts"]
-    assert app.registry.fold.runs is Runs.ON_LOOP
+    alone = app.registry.get(FOLD_NAME)
+    assert (alone.max_attempts, alone.runs) == (PATIENCE["max_attempts"], Runs.ON_LOOP)
     app.on_complete(max_attempts=7)(lambda fan_out: fan_out)
-    assert (app.registry.fold.max_attempts, app.registry.fold.runs) == (7, Runs.IN_THREAD)
+    both = app.registry.get(FOLD_NAME)
+    assert (both.max_attempts, both.runs) == (7, Runs.IN_THREAD)
 
 
 def test_completions_are_declared_once_and_with_known_options(app):

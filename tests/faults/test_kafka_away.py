@@ -56,7 +56,7 @@ async def test_while_the_file_is_locked_the_source_waits_and_the_group_hears_of_
     monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
     topic, group = kafka_mock.topic(), kafka_mock.group()
     # Short, so that a source that forgot to poll or to let its heart beat would be thrown out.
-    client = {"session.timeout.ms": 1000, "max.poll.interval.ms": 1000, "heartbeat.interval.ms": 50}
+    client = {"session.timeout.ms": 3000, "max.poll.interval.ms": 3000, "heartbeat.interval.ms": 100}
     async with running(gated.app, kafka_mock, topic, group, client=client, max_in_flight=10) as run:
         await run.until_said("kafka.assigned")
         lock = sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)

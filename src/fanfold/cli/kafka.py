@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from fanfold.cli import logs
-from fanfold.cli.common import addresses, load
+from fanfold.cli.common import addresses, finite_seconds, load
 from fanfold.errors import PoisonEventError
 from fanfold.runner import exit_at_once, threads_go_on
 from fanfold.sources import settings
@@ -21,7 +21,7 @@ from fanfold.sources.runner import run_source
 POISON: Final = 3
 
 
-@click.command()
+@click.command(short_help="Enqueue the events of Kafka topics until stopped.")
 @click.argument("target", metavar="MODULE:NAME")
 @click.option(
     "--topic",
@@ -29,41 +29,44 @@ POISON: Final = 3
     multiple=True,
     metavar="NAME[=TOPIC]",
     help="A declared event to read, and the topic it comes from where that has another name; may be repeated. "
-    "[env: FANFOLD_KAFKA_TOPICS; default: all that are declared]",
+    "[else: FANFOLD_KAFKA_TOPICS, all that are declared]",
 )
-@click.option("--group", metavar="NAME", help="The consumer group, which keeps the offsets. [env: FANFOLD_KAFKA_GROUP]")
+@click.option(
+    "--group",
+    metavar="NAME",
+    help="The consumer group, which keeps the offsets. [else: the application's, FANFOLD_KAFKA_GROUP]",
+)
 @click.option(
     "--brokers",
     metavar="HOST:PORT,…",
-    help="Where the cluster is. [env: FANFOLD_KAFKA_BROKERS; default: the application's]",
+    help="Where the cluster is. [else: the application's, FANFOLD_KAFKA_BROKERS]",
 )
 @click.option(
     "--dead-letter-topic",
     metavar="TOPIC",
     help="Where events go that can never be enqueued, with the reason in their headers; without one the source stops "
-    "at the first. [env: FANFOLD_KAFKA_DEAD_LETTER_TOPIC]",
+    "at the first. [else: FANFOLD_KAFKA_DEAD_LETTER_TOPIC]",
 )
 @click.option(
     "--order",
     type=click.Choice([order.value for order in Order]),
-    help="Enqueue the events of one key, or of one partition, one after the other. [env: FANFOLD_KAFKA_ORDER; "
-    "default: none]",
+    help="Enqueue the events of one key, or of one partition, one after the other. [else: FANFOLD_KAFKA_ORDER, none]",
 )
 @click.option(
     "--max-in-flight",
     type=click.IntRange(1),
-    help="Events at once: what is read and not committed yet. [env: FANFOLD_KAFKA_MAX_IN_FLIGHT; default: 500]",
+    help="Events at once: what is read and not committed yet. [else: FANFOLD_KAFKA_MAX_IN_FLIGHT, 500]",
 )
 @click.option(
     "--max-bytes",
     type=click.IntRange(1),
-    help="Their bytes at once. [env: FANFOLD_KAFKA_MAX_BYTES; default: 33554432]",
+    help="Their bytes at once. [else: FANFOLD_KAFKA_MAX_BYTES, 33554432]",
 )
 @click.option(
     "--config-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The client's options as name=value lines, for what has no place on a command line (passwords). "
-    "[env: FANFOLD_KAFKA_CONFIG_FILE]",
+    "[else: FANFOLD_KAFKA_CONFIG_FILE]",
 )
 @click.option(
     "-X",
@@ -74,11 +77,27 @@ POISON: Final = 3
     help="One of librdkafka's options, such as security.protocol=SASL_SSL; may be repeated.",
 )
 @addresses
-@click.option("--grace", type=float, metavar="SECONDS", help="Time to stop in. [env: FANFOLD_GRACE; default: 30]")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--grace",
+    type=float,
+    callback=finite_seconds,
+    metavar="SECONDS",
+    help="Time to stop in. [else: the application's, FANFOLD_GRACE, 30]",
 )
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What goes to standard error; debug tells of every event.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Lines for people, or one JSON object a line.",
+)
 def kafka(
     target: str,
     *,
@@ -110,8 +129,8 @@ def kafka(
     committed. A second one stops it at once. Exit codes: 0 stopped, 1 an error, 2 wrong usage, 3 stopped at an event
     that can never be enqueued, which stays uncommitted.
     """
-    logs.set_up(log_level, log_format)
     app = load(target, **overrides)
+    logs.set_up(log_level, log_format)
     client = _client(config_file, options, {settings.BROKERS: brokers, settings.GROUP: group})
     given = {
         "topics": topics or None,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fanfold.codec import to_json
+from fanfold.errors import InvalidInputError
 from fanfold.model import FanOut, Json
+from fanfold.outcome import Reject, failure_of
 from fanfold.retry import Backoff
 from fanfold.sources.client import producer_config
 from fanfold.sources.extra import require_kafka
@@ -65,12 +68,14 @@ class Completions:
             return self._publisher
 
     def run(self, fan_out: FanOut) -> None:
-        """Publish it, from a thread that may wait. Raises what `Publisher.submit` says."""
-        self._submit(fan_out).result()
+        """Publish it, from a thread that may wait. Raises Reject where it can't be, KafkaError where it wasn't."""
+        with _refused_for_good():
+            self._submit(fan_out).result()
 
     async def run_async(self, fan_out: FanOut) -> None:
-        """Publish it, on the loop. Raises what `Publisher.submit` says."""
-        await asyncio.wrap_future(self._submit(fan_out))
+        """Publish it, on the loop. Raises as `run` does."""
+        with _refused_for_good():
+            await asyncio.wrap_future(self._submit(fan_out))
 
     def _submit(self, fan_out: FanOut) -> Future[None]:
         value = self._value(fan_out)
@@ -83,6 +88,14 @@ class Completions:
         )
 
 
+@contextmanager
+def _refused_for_good() -> Iterator[None]:
+    try:
+        yield
+    except InvalidInputError as error:
+        raise Reject(failure_of(error, __file__)) from error
+
+
 def as_json(fan_out: FanOut) -> Json:
     """A completion as it is published: results and failures by task name."""
     return {
@@ -92,6 +105,7 @@ def as_json(fan_out: FanOut) -> Json:
         "metadata": fan_out.metadata,
         "completed_at": fan_out.completed_at,
         "total_tasks": fan_out.total_tasks,
+        "succeeded": fan_out.succeeded,
         "results": fan_out.results,
         "failures": {name: {"type": f.type, "message": f.message} for name, f in fan_out.failures.items()},
     }
