@@ -1,4 +1,4 @@
-"""The command line: `fanfold worker | enqueue | status | demo`."""
+"""The command line: `fanfold worker | enqueue | kafka | status | demo`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fanfold import __version__
 from fanfold.cli.common import INTERRUPTED
 from fanfold.cli.demo import demo
 from fanfold.cli.enqueue import enqueue
+from fanfold.cli.kafka import kafka
 from fanfold.cli.status import status
 from fanfold.cli.worker import worker
 from fanfold.errors import FanfoldError
@@ -40,6 +41,7 @@ def main() -> None:
       fanfold demo                               real work, several processes, nothing to set up
       fanfold worker app:app                     work on an application's tasks
       fanfold enqueue --app app:app doc-1 title  enqueue one event
+      fanfold kafka app:app --group fields       enqueue the events of Kafka topics
       fanfold status                             what is waiting, running, done
 
     Where queue and ledger are is said by the application, by --queue-url and --ledger, or by FANFOLD_QUEUE_URL (or
@@ -47,5 +49,5 @@ def main() -> None:
     """
 
 
-for command in (worker, enqueue, status, demo):
+for command in (worker, enqueue, kafka, status, demo):
     main.add_command(command)
