@@ -26,7 +26,7 @@ LAYERS = {
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
     "parts": "cancellations claims executor intake lane leases producer reconciler settler worker",
     "application": "app declarations fan_outs wiring",
-    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner testing",
+    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? deploy(\.\w+)? handler runner testing",
 }
 BELOW = ["values", "mechanisms", "protocols"]
 MAY_IMPORT = {

@@ -1,4 +1,4 @@
-"""The command line: `fanfold worker | enqueue | status | demo`."""
+"""The command line: `fanfold worker | enqueue | status | demo | provision | template | doctor | cost | plan`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import click
 
 from fanfold import __version__
 from fanfold.cli.common import INTERRUPTED
+from fanfold.cli.cost import cost, plan
 from fanfold.cli.demo import demo
+from fanfold.cli.doctor import doctor
 from fanfold.cli.enqueue import enqueue
+from fanfold.cli.provision import provision
 from fanfold.cli.status import status
+from fanfold.cli.template import template
 from fanfold.cli.worker import worker
 from fanfold.errors import FanfoldError
 
@@ -47,5 +51,5 @@ def main() -> None:
     """
 
 
-for command in (worker, enqueue, status, demo):
+for command in (worker, enqueue, status, demo, provision, template, doctor, cost, plan):
     main.add_command(command)
