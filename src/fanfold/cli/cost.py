@@ -20,12 +20,12 @@ _LOAD: Final = (
     click.option("--entities", type=int, required=True, help="Events a month."),
     click.option("--tasks", type=int, required=True, help="Tasks of each."),
     click.option("--seconds", type=float, required=True, help="Seconds a task takes."),
-    click.option("--workers", type=int, default=1, show_default=True),
+    click.option("--workers", type=int, default=1, show_default=True, help="Worker processes."),
     click.option("--concurrency", type=int, default=10, show_default=True, help="Tasks at once in each worker."),
     click.option("--bytes", type=int, default=1_000, show_default=True, help="Bytes of a message."),
     click.option("--failures", type=float, default=0.0, show_default=True, help="Share of runs that fail."),
     click.option("--active", type=float, default=1.0, show_default=True, help="Share of the month with work."),
-    click.option("--region", default="us-east-1", show_default=True),
+    click.option("--region", default="us-east-1", show_default=True, help="Whose prices and quotas count."),
 )
 
 
@@ -35,7 +35,7 @@ def _loaded(command: F) -> F:
     return command
 
 
-@click.command()
+@click.command(short_help="Reckon requests and dollars a month.")
 @_loaded
 @as_json
 def cost(*, region: str, as_json: bool, **options: Any) -> None:
@@ -54,7 +54,7 @@ def cost(*, region: str, as_json: bool, **options: Any) -> None:
     click.echo(f"Prices of {prices['read']}: {prices['prices']['source']}.")
 
 
-@click.command()
+@click.command(short_help="Say how many workers a load needs, and whether it fits.")
 @_loaded
 @click.option("--peak", type=float, default=1.0, show_default=True, help="The busiest hour, in averages.")
 @click.option("--simulate", "simulated", type=int, metavar="TASKS", help="Also simulate so many tasks (needs simpy).")

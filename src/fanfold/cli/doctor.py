@@ -20,7 +20,7 @@ _EXIT: Final = {Grade.OK: 0, Grade.WARNING: 3, Grade.ERROR: 1}
 _MARKS: Final = {Grade.OK: "ok     ", Grade.WARNING: "warning", Grade.ERROR: "ERROR  "}
 
 
-@click.command()
+@click.command(short_help="Look a set-up over: what is wrong, why, and the cure.")
 @app_option
 @addresses
 @as_json

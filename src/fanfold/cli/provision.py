@@ -17,7 +17,7 @@ from fanfold.errors import ConfigurationError
 from fanfold.urls import is_sqlite, parse_sqlite
 
 
-@click.command()
+@click.command(short_help="Create or update the queues; without --yes, show how.")
 @described
 @click.option("--region", help="The AWS region. [default: boto3's]")
 @click.option("--endpoint-url", help="Something that speaks SQS instead of AWS: fanfold serve, for instance.")

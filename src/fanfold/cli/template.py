@@ -33,7 +33,7 @@ def _placed(command: F) -> F:
     return click.option("--account", required=True, help="The AWS account: 12 digits.")(command)
 
 
-@click.group()
+@click.group(short_help="Print infrastructure code for the queues.")
 def template() -> None:
     """Print infrastructure code for a queue, its dead letter queue, alarms and roles. Nothing is asked or changed.
 
@@ -97,7 +97,7 @@ def iam(*, account: str, region: str, role: str | None, **options: Any) -> None:
     to_scripts(made[role] if role is not None else made)
 
 
-@template.command()
+@template.command(short_help="Print a KEDA ScaledObject, as JSON.")
 @described
 @_placed
 @click.option("--service", "app", metavar="MODULE:NAME", default="app:app", help="The application.")
