@@ -27,7 +27,7 @@ LAYERS = {
     "parts": "cancellations claims executor intake lane leases producer reconciler settler worker",
     "sources": r"sources(\.(?!kafka|runner)\w+)?",
     "application": "app declarations fan_outs wiring",
-    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner sources\.(kafka|runner) testing",
+    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? deploy(\.\w+)? handler runner sources\.(kafka|runner) testing",
 }
 BELOW = ["values", "mechanisms", "protocols"]
 MAY_IMPORT = {

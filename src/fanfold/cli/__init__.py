@@ -1,4 +1,4 @@
-"""The command line: `fanfold worker | enqueue | kafka | status | demo`."""
+"""The command line: one module a command, or a group of commands that share their options."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import click
 
 from fanfold import __version__
 from fanfold.cli.common import INTERRUPTED
+from fanfold.cli.cost import cost, plan
 from fanfold.cli.demo import demo
+from fanfold.cli.doctor import doctor
 from fanfold.cli.enqueue import enqueue
 from fanfold.cli.kafka import kafka
+from fanfold.cli.provision import provision
 from fanfold.cli.status import status
+from fanfold.cli.template import template
 from fanfold.cli.worker import worker
 from fanfold.errors import FanfoldError
 
@@ -49,5 +53,16 @@ def main() -> None:
     """
 
 
-for command in (worker, enqueue, kafka, status, demo):
+for command in (
+    worker,
+    enqueue,
+    kafka,
+    status,
+    demo,
+    provision,
+    template,
+    doctor,
+    cost,
+    plan,
+):
     main.add_command(command)
