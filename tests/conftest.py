@@ -10,9 +10,9 @@ import pytest
 
 from fanfold import Fanfold
 from fanfold.testing import FakeClock
-from postgres_server import postgres_server
 from kafka_broker import kafka_broker
 from kafka_mock import mock_cluster
+from postgres_server import postgres_server
 from servers import moto_server
 
 _NUMBERS = itertools.count()
