@@ -12,7 +12,6 @@ from fanfold import Fanfold
 from fanfold.brokers.boto import BotoTransport
 from fanfold.cli import main
 from fanfold.deploy.cost import MONTH, Load, dollars, fit, naive, requests, table
-from fanfold.deploy.simulation import Scenario, expected_wait, simulate
 from fanfold.errors import ConfigurationError
 
 LOAD = Load(entities=100_000, tasks=42, seconds=3, workers=4)
@@ -94,43 +93,6 @@ def test_the_table_says_when_and_where_it_was_read():
     assert table()["read"].startswith("20")
     assert table()["prices"]["source"]
     assert table()["quotas"]["source"]
-
-
-def test_the_simulation_drains_as_the_formula_says():
-    load = Load(entities=1_000, tasks=50, seconds=2, workers=5)
-    course = simulate(Scenario(tasks=load.messages, seconds=2, slots=50))
-    assert course.done == 50_000
-    assert course.seconds == pytest.approx(fit(load).drain_seconds, rel=0.03)
-
-
-@pytest.mark.parametrize("busy", [0.5, 0.8, 0.9])
-def test_the_simulation_waits_as_erlang_says(busy):
-    slots, seconds = 10, 1.0
-    rate = busy * slots / seconds
-    course = simulate(Scenario(tasks=200_000, seconds=seconds, slots=slots, rate=rate))
-    assert course.mean_wait == pytest.approx(expected_wait(rate, seconds, slots), rel=0.15)
-    assert course.utilization(slots) == pytest.approx(busy, rel=0.02)
-
-
-def test_more_than_can_be_done_waits_for_ever_and_the_formula_says_so():
-    assert expected_wait(11, 1.0, 10) == math.inf
-    course = simulate(Scenario(tasks=20_000, seconds=1.0, slots=10, rate=100))
-    assert course.longest_wait == pytest.approx(20_000 / 10 - 20_000 / 100, rel=0.05)
-
-
-def test_after_an_outage_the_backlog_is_worked_off():
-    calm = Scenario(tasks=20_000, seconds=1.0, slots=20, rate=10)
-    away = simulate(Scenario(tasks=20_000, seconds=1.0, slots=20, rate=10, outage=(400, 600)))
-    assert (away.done, away.dead) == (20_000, 0)
-    assert away.longest_wait == pytest.approx(200, rel=0.05)
-    assert away.most_waiting > 10 * simulate(calm).most_waiting
-
-
-def test_a_poisoned_deployment_is_survived_by_backoff_or_kills_what_it_outlasts():
-    short = simulate(Scenario(tasks=5_000, seconds=1.0, slots=50, rate=10, poisoned=(100, 160)))
-    long = simulate(Scenario(tasks=5_000, seconds=1.0, slots=50, rate=10, poisoned=(0, 10_000), delay=1.0))
-    assert (short.done, short.dead) == (5_000, 0)
-    assert (long.done, long.dead, long.runs) == (0, 5_000, 25_000)
 
 
 def test_the_commands_answer_people_and_scripts():
