@@ -117,9 +117,10 @@ def _ends_a_second(load: Load) -> float:
 
 
 def _sends(load: Load) -> float:
-    """Billed requests that send one fan-out: a batch of ten is one, and one more for each further 64 KB."""
-    whole, rest = divmod(load.tasks, limits.MAX_BATCH_ENTRIES)
-    return whole * _chunks(limits.MAX_BATCH_ENTRIES * load.bytes) + (_chunks(rest * load.bytes) if rest else 0)
+    """Billed requests that send one fan-out: up to ten and 1 MiB are one, and one more for each further 64 KB."""
+    batch = min(limits.MAX_BATCH_ENTRIES, limits.MAX_REQUEST_BYTES // load.bytes)
+    whole, rest = divmod(load.tasks, batch)
+    return whole * _chunks(batch * load.bytes) + (_chunks(rest * load.bytes) if rest else 0)
 
 
 def _chunks(size: float) -> int:

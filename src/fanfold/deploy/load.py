@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fanfold import limits
 from fanfold.errors import ConfigurationError
 
 MONTH: Final = 30 * 86_400.0
@@ -42,6 +43,7 @@ class Load:
         for name in ("entities", "tasks", "workers", "concurrency", "bytes"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name}={getattr(self, name)}: at least 1")
+        self._check("bytes", self.bytes <= limits.MAX_REQUEST_BYTES, f"SQS takes {limits.MAX_REQUEST_BYTES:,} at most")
         self._check("seconds", 0 < self.seconds < math.inf, "above 0; an estimate of a run's length")
         self._check("failures", 0 <= self.failures < 1, "from 0 to below 1: a share of the runs")
         self._check("active", 0 < self.active <= 1, "above 0, at most 1: a share of the month")
