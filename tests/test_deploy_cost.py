@@ -1,4 +1,4 @@
-"""Costs and plans: formulas against counted requests and against a simulation."""
+"""Costs and fits: the formulas by hand, and the commands that show them."""
 
 from __future__ import annotations
 
@@ -8,135 +8,161 @@ import math
 import pytest
 from click.testing import CliRunner
 
-from fanfold import Fanfold
-from fanfold.brokers.boto import BotoTransport
 from fanfold.cli import main
-from fanfold.deploy.cost import MONTH, Load, dollars, fit, naive, requests, table
-from fanfold.deploy.simulation import Scenario, expected_wait, simulate
+from fanfold.deploy.cost import bill, company, naive, received_together, requests
+from fanfold.deploy.fit import fit
+from fanfold.deploy.load import MONTH, Load, table
 from fanfold.errors import ConfigurationError
 
-LOAD = Load(entities=100_000, tasks=42, seconds=3, workers=4)
+LOAD = Load(entities=100_000, tasks=42, seconds=3, workers=10)
+ARGUMENTS = ["--entities", "100000", "--tasks", "42", "--seconds", "3", "--workers", "10"]
 
 
-class Counter:
-    """A transport that counts its requests by action."""
-
-    def __init__(self, transport):
-        self.transport, self.counts = transport, {}
-
-    async def call(self, action, payload):
-        self.counts[action] = self.counts.get(action, 0) + 1
-        return await self.transport.call(action, payload)
-
-    def close(self):
-        self.transport.close()
+def load(**fields):
+    return Load(**{"entities": 1_000, "tasks": 10, "seconds": 1.0} | fields)
 
 
-def test_batches_make_a_tenth_of_the_requests():
-    batched, single = requests(LOAD), naive(LOAD)
-    assert batched.send == 100_000 * 6  # 42 in five requests, and the fold
-    assert batched.delete == pytest.approx(430_000)
-    assert single.send == single.delete == 4_200_000
-    assert dollars(batched) < dollars(single) / 5
+def run(*arguments):
+    return CliRunner().invoke(main, arguments)
 
 
-def test_the_first_million_is_free_and_large_messages_count_for_several():
-    small = Load(entities=100, tasks=10, seconds=1)
-    assert dollars(requests(small)) == 0
-    large = Load(entities=100_000, tasks=10, seconds=1, bytes=200_000)
-    assert requests(large).send == 100_000 * 31 + 100_000
+def test_a_fan_out_is_sent_in_tens_and_its_completion_alone():
+    assert requests(LOAD).send == 100_000 * 6
+    assert naive(LOAD).send == 100_000 * 42
 
 
-def test_long_tasks_are_extended():
-    assert requests(Load(entities=1_000, tasks=10, seconds=10)).change == 0
-    assert requests(Load(entities=1_000, tasks=10, seconds=620)).change == pytest.approx(30_000)
+@pytest.mark.parametrize(
+    ("size", "sends"), [(1_000, 1), (6_553, 1), (6_554, 2), (100_000, 16), (200_000, 32), (1_048_576, 160)]
+)
+def test_each_64_kb_of_a_request_count_as_one_and_a_request_has_a_mebibyte_at_most(size, sends):
+    assert requests(load(bytes=size)).send == 1_000 * (sends + 1)
 
 
-async def test_a_real_fan_outs_requests_are_those_that_are_reckoned(sqs_client, sqs_queue):
-    async with Fanfold(sqs_queue[0], sqs_client=sqs_client) as app:
-        broker = await app.broker()
-        broker._transport = counter = Counter(BotoTransport(sqs_client))
-        for n in range(5):
-            await app.enqueue_async(f"doc-{n}", [f"t{k}" for k in range(42)])
-        held = []
-        while batch := await broker.receive(10, wait=0, lease=60):
-            held += batch
-        await broker.delete(held)
-    reckoned = requests(Load(entities=5, tasks=42, seconds=0))
-    folds = 5
-    assert counter.counts["SendMessageBatch"] == reckoned.send - folds
-    assert counter.counts["ReceiveMessage"] - 1 == math.ceil(reckoned.receive - folds / 10)
-    assert counter.counts["DeleteMessageBatch"] == math.ceil(reckoned.delete - folds / 10)
+def test_what_ends_alone_is_settled_alone_and_a_busy_worker_settles_tens():
+    assert requests(load(entities=1)).delete == pytest.approx(11, rel=0.01)
+    busy = load(entities=100_000_000, seconds=0.01, concurrency=100)
+    assert requests(busy).delete == pytest.approx(busy.messages / 10 + busy.entities / 10, rel=0.2)
+
+
+def test_company_is_who_comes_within_a_fiftieth_of_a_second_up_to_ten():
+    assert [company(rate) for rate in (0.0, 50.0, 10_000.0)] == [1.0, 2.0, 10.0]
+
+
+@pytest.mark.parametrize(("concurrency", "together"), [(1, 1.0), (10, 10 / 1.9), (100, 10 / 1.9)])
+def test_an_idle_workers_first_receive_brings_one_and_the_next_what_it_has_slots_for(concurrency, together):
+    assert received_together(load(entities=1, concurrency=concurrency, seconds=60.0)) == pytest.approx(
+        together, rel=0.01
+    )
+
+
+def test_an_idle_worker_polls_three_times_a_minute_and_each_loop_of_the_naive_way_twelve_times():
+    quiet = load(entities=1, tasks=1, workers=3)
+    assert requests(quiet).empty == pytest.approx(3 * MONTH / 20, rel=0.01)
+    assert naive(quiet).empty == pytest.approx(30 * MONTH / 5, rel=0.01)
+    assert requests(load(entities=1, tasks=1, active=0.5)).empty == pytest.approx(MONTH / 20, rel=0.01)
+
+
+def test_workers_that_always_find_something_have_no_empty_receives():
+    assert requests(load(entities=10_000_000)).empty == 0
+
+
+def test_long_tasks_are_extended_and_failed_ones_come_back():
+    assert requests(load(seconds=10.0)).change == 0
+    assert requests(load(seconds=250.0)).change == pytest.approx(10_000 * 10, rel=0.2)
+    assert requests(load(failures=0.5)).change == pytest.approx(10_000, rel=0.01)
+
+
+def test_the_first_million_requests_are_free_and_each_further_one_has_its_price():
+    assert bill(requests(load(active=0.01)), load(active=0.01)).sqs == 0
+    made = requests(LOAD)
+    assert bill(made, LOAD).sqs == pytest.approx((made.total - 1_000_000) / 2_000_000)
+
+
+def test_a_ledger_on_dynamodb_costs_units_for_each_run():
+    paid = bill(requests(LOAD), LOAD, ledger=True)
+    assert paid.write_units >= LOAD.messages
+    assert paid.ledger == pytest.approx((paid.write_units * 0.625 + paid.read_units * 0.125) / 1_000_000)
+    assert bill(requests(LOAD), LOAD).ledger == 0
 
 
 def test_littles_law_says_how_many_workers_a_load_needs():
-    of = fit(LOAD)
     busy = LOAD.messages * 3 / MONTH
-    assert of.utilization == pytest.approx(busy / 40)
-    assert of.slots_needed == math.ceil(busy / 0.8)
-    assert fit(LOAD, peak=100).workers_needed == math.ceil(math.ceil(100 * busy / 0.8) / 10)
+    assert fit(LOAD).utilization == pytest.approx(busy / 100)
+    assert fit(LOAD).slots_needed == math.ceil(busy / 0.8)
+    assert fit(LOAD, times=100).workers_needed == math.ceil(math.ceil(100 * busy / 0.8) / 10)
+    assert fit(LOAD).drain_seconds == LOAD.messages * 3 / 100
+
+
+def test_the_busiest_hour_is_that_of_the_pattern_and_of_its_peak():
+    base = fit(load()).utilization
+    assert fit(load(pattern="daily", peak=3.0)).utilization == pytest.approx(6 * base)
 
 
 def test_quotas_are_those_of_the_region_and_of_the_mode():
     assert fit(LOAD, region="eu-west-1").quota == 70_000
     assert fit(LOAD, region="nowhere-1").quota == table()["quotas"]["least"]
     assert fit(LOAD, high_throughput=False).quota == 300
-    assert fit(LOAD, peak=10_000).partitions > 1
+    assert fit(LOAD, times=10_000).partitions > 1
 
 
-@pytest.mark.parametrize("wrong", [{"entities": 0}, {"failures": 1.0}, {"active": 0.0}, {"seconds": -1.0}])
-def test_a_load_that_cant_be_is_refused(wrong):
-    with pytest.raises(ConfigurationError):
-        Load(**{"entities": 1, "tasks": 1, "seconds": 1.0} | wrong)
+def test_what_does_not_fit_is_said_with_what_would():
+    assert fit(LOAD).problems == []
+    [piled] = fit(LOAD, times=100).problems
+    assert piled.startswith("work piles up: ")
+    assert f"{fit(LOAD, times=100).workers_needed} workers" in piled
+    many = Load(entities=10_000_000, tasks=42, seconds=900, workers=20_000)
+    assert any("120,000 of a queue" in problem for problem in fit(many, high_throughput=False).problems)
+    assert any("the quota is 300" in problem for problem in fit(many, high_throughput=False, times=10).problems)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"entities": 0}, "entities=0: at least 1"),
+        ({"failures": 1.0}, "failures=1.0: from 0 to below 1"),
+        ({"active": 0.0}, "active=0.0: above 0"),
+        ({"seconds": -1.0}, "seconds=-1.0: above 0"),
+        ({"seconds": math.nan}, "seconds=nan"),
+        ({"peak": 0.5}, "peak=0.5: at least 1"),
+        ({"pattern": "weekly"}, "pattern=weekly: steady or daily"),
+        ({"bytes": 1_048_577}, "SQS takes 1,048,576"),
+    ],
+)
+def test_a_load_that_cant_be_is_refused(wrong, said):
+    with pytest.raises(ConfigurationError, match=said):
+        load(**wrong)
 
 
 def test_the_table_says_when_and_where_it_was_read():
     assert table()["read"].startswith("20")
-    assert table()["prices"]["source"]
-    assert table()["quotas"]["source"]
+    assert all(table()[part]["source"] for part in ("prices", "quotas", "ledger"))
 
 
-def test_the_simulation_drains_as_the_formula_says():
-    load = Load(entities=1_000, tasks=50, seconds=2, workers=5)
-    course = simulate(Scenario(tasks=load.messages, seconds=2, slots=50))
-    assert course.done == 50_000
-    assert course.seconds == pytest.approx(fit(load).drain_seconds, rel=0.03)
+def test_cost_shows_both_ways_to_people_and_to_scripts():
+    shown = run("cost", *ARGUMENTS, "--dynamodb", "--region", "eu-west-1")
+    assert shown.exit_code == 0
+    for said in ("one by one", "dollars for SQS", "DynamoDB write units", "No prices of eu-west-1"):
+        assert said in shown.stdout
+    told = json.loads(run("cost", *ARGUMENTS, "--json").stdout)
+    assert (told["fanfold"]["send"], told["one by one"]["send"]) == (600_000, 4_200_000)
+    assert told["fanfold"]["bill"]["sqs"] < told["one by one"]["bill"]["sqs"]
 
 
-@pytest.mark.parametrize("busy", [0.5, 0.8, 0.9])
-def test_the_simulation_waits_as_erlang_says(busy):
-    slots, seconds = 10, 1.0
-    rate = busy * slots / seconds
-    course = simulate(Scenario(tasks=200_000, seconds=seconds, slots=slots, rate=rate))
-    assert course.mean_wait == pytest.approx(expected_wait(rate, seconds, slots), rel=0.15)
-    assert course.utilization(slots) == pytest.approx(busy, rel=0.02)
+def test_cost_says_when_the_workers_are_too_few():
+    assert "More comes in" not in run("cost", *ARGUMENTS).stdout
+    crowded = run("cost", "--entities", "1000000", "--tasks", "42", "--seconds", "30")
+    assert "More comes in than these workers can do" in crowded.stdout
 
 
-def test_more_than_can_be_done_waits_for_ever_and_the_formula_says_so():
-    assert expected_wait(11, 1.0, 10) == math.inf
-    course = simulate(Scenario(tasks=20_000, seconds=1.0, slots=10, rate=100))
-    assert course.longest_wait == pytest.approx(20_000 / 10 - 20_000 / 100, rel=0.05)
+def test_plan_shows_ten_and_a_hundred_times_the_load_and_what_goes_wrong():
+    shown = run("plan", *ARGUMENTS, "--simulate", "500")
+    assert shown.exit_code == 0
+    for said in ("100 x", "At 100 times the load: work piles up", "every run fails", "the region is away", "for ever"):
+        assert said in shown.stdout
+    told = json.loads(run("plan", *ARGUMENTS, "--json").stdout)
+    assert (told["fits"]["1"]["quota"], told["fits"]["100"]["wait_seconds"]) == (70_000, None)
 
 
-def test_after_an_outage_the_backlog_is_worked_off():
-    calm = Scenario(tasks=20_000, seconds=1.0, slots=20, rate=10)
-    away = simulate(Scenario(tasks=20_000, seconds=1.0, slots=20, rate=10, outage=(400, 600)))
-    assert (away.done, away.dead) == (20_000, 0)
-    assert away.longest_wait == pytest.approx(200, rel=0.05)
-    assert away.most_waiting > 10 * simulate(calm).most_waiting
-
-
-def test_a_poisoned_deployment_is_survived_by_backoff_or_kills_what_it_outlasts():
-    short = simulate(Scenario(tasks=5_000, seconds=1.0, slots=50, rate=10, poisoned=(100, 160)))
-    long = simulate(Scenario(tasks=5_000, seconds=1.0, slots=50, rate=10, poisoned=(0, 10_000), delay=1.0))
-    assert (short.done, short.dead) == (5_000, 0)
-    assert (long.done, long.dead, long.runs) == (0, 5_000, 25_000)
-
-
-def test_the_commands_answer_people_and_scripts():
-    load = ["--entities", "1000", "--tasks", "42", "--seconds", "3"]
-    assert "dollars" in CliRunner().invoke(main, ["cost", *load]).stdout
-    assert json.loads(CliRunner().invoke(main, ["cost", *load, "--json"]).stdout)["fanfold"]["send"] == 6_000
-    shown = CliRunner().invoke(main, ["plan", *load, "--simulate", "500"])
-    assert (shown.exit_code, "every run fails" in shown.stdout) == (0, True)
-    assert json.loads(CliRunner().invoke(main, ["plan", *load, "--json"]).stdout)["fits"]["1"]["quota"] == 70_000
+def test_a_load_that_cant_be_is_a_clear_error():
+    ran = run("plan", "--entities", "0", "--tasks", "1", "--seconds", "1")
+    assert (ran.exit_code, ran.stderr) == (1, "Error: entities=0: at least 1\n")

@@ -9,11 +9,12 @@ import click
 
 from fanfold import __version__
 from fanfold.cli.common import INTERRUPTED
-from fanfold.cli.cost import cost, plan
+from fanfold.cli.cost import cost
 from fanfold.cli.demo import demo
 from fanfold.cli.doctor import doctor
 from fanfold.cli.enqueue import enqueue
 from fanfold.cli.kafka import kafka
+from fanfold.cli.plan import plan
 from fanfold.cli.provision import provision
 from fanfold.cli.status import status
 from fanfold.cli.template import template

@@ -1,4 +1,4 @@
-"""`fanfold cost` and `fanfold plan`: what a load costs, and whether it fits."""
+"""`fanfold cost`: what a load costs a month."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import click
 from rich.table import Table
 
 from fanfold.cli.common import as_json, to_people, to_scripts
-from fanfold.deploy.cost import MONTH, Load, Requests, dollars, fit, naive, requests, table
-from fanfold.deploy.simulation import Course, Scenario, simulate
+from fanfold.deploy.cost import Bill, Requests, bill, naive, requests
+from fanfold.deploy.load import PATTERNS, Load, table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_TIMES: Final = (1, 10, 100)
 _LOAD: Final = (
     click.option("--entities", type=int, required=True, help="Events a month."),
     click.option("--tasks", type=int, required=True, help="Tasks of each."),
@@ -25,93 +24,64 @@ _LOAD: Final = (
     click.option("--bytes", type=int, default=1_000, show_default=True, help="Bytes of a message."),
     click.option("--failures", type=float, default=0.0, show_default=True, help="Share of runs that fail."),
     click.option("--active", type=float, default=1.0, show_default=True, help="Share of the month with work."),
+    click.option(
+        "--pattern",
+        type=click.Choice(list(PATTERNS)),
+        default="steady",
+        show_default=True,
+        help="How it comes in: evenly, or most at noon and none at midnight.",
+    ),
+    click.option("--peak", type=float, default=1.0, show_default=True, help="The busiest hour, in averages."),
+    click.option("--lease", type=float, default=60.0, show_default=True, help="Seconds that a message is held for."),
     click.option("--region", default="us-east-1", show_default=True, help="Whose prices and quotas count."),
 )
 
 
-def _loaded(command: F) -> F:
+def loaded(command: F) -> F:
+    """Add the options that describe a load."""
     for option in reversed(_LOAD):
         command = option(command)
     return command
 
 
 @click.command(short_help="Reckon requests and dollars a month.")
-@_loaded
+@loaded
+@click.option("--dynamodb", is_flag=True, help="Also the units of a ledger on DynamoDB.")
 @as_json
-def cost(*, region: str, as_json: bool, **options: Any) -> None:
-    """Reckon requests and dollars a month, batched as Fanfold does it beside one message a request.
+def cost(*, region: str, dynamodb: bool, as_json: bool, **options: Any) -> None:
+    """Reckon requests and dollars a month, as Fanfold makes them beside one message a request.
 
     \b
-      fanfold cost --entities 100000 --tasks 42 --seconds 3 --workers 4
+      fanfold cost --entities 100000 --tasks 42 --seconds 3 --workers 10
+      fanfold cost --entities 100000 --tasks 42 --seconds 3 --workers 10 --dynamodb --json
     """
     load = Load(**options)
     made = {"fanfold": requests(load), "one by one": naive(load)}
+    bills = {name: bill(of, load, region=region, ledger=dynamodb and name == "fanfold") for name, of in made.items()}
     if as_json:
-        to_scripts({n: dataclasses.asdict(r) | {"dollars": dollars(r, region=region)} for n, r in made.items()})
+        to_scripts({name: _told(of, bills[name]) for name, of in made.items()})
         return
-    to_people().print(_bill(made, region))
+    to_people().print(_shown(made, bills))
     prices = table()
-    click.echo(f"Prices of {prices['read']}: {prices['prices']['source']}.")
+    click.echo(f"Prices as of {prices['read']}: {prices['prices']['source']}.")
+    if region not in prices["prices"]["regions"]:
+        click.echo(f"No prices of {region} are in the table: these are us-east-1's.")
+    if load.utilization >= 1:
+        click.echo("More comes in than these workers can do; `fanfold plan` says how many would.")
 
 
-@click.command(short_help="Say how many workers a load needs, and whether it fits.")
-@_loaded
-@click.option("--peak", type=float, default=1.0, show_default=True, help="The busiest hour, in averages.")
-@click.option("--simulate", "simulated", type=int, metavar="TASKS", help="Also simulate so many tasks (needs simpy).")
-@as_json
-def plan(*, region: str, peak: float, simulated: int | None, as_json: bool, **options: Any) -> None:
-    """Say how many workers a load needs, and how it stands to the quotas, also at 10 and 100 times the load.
-
-    \b
-      fanfold plan --entities 100000 --tasks 42 --seconds 3 --workers 4 --peak 5 --simulate 100000
-    """
-    load = Load(**options)
-    fits = {times: fit(load, region=region, peak=peak * times) for times in _TIMES}
-    courses = _courses(load, peak, simulated) if simulated is not None else {}
-    if as_json:
-        to_scripts(
-            {
-                "fits": {str(times): dataclasses.asdict(of) for times, of in fits.items()},
-                "courses": {name: dataclasses.asdict(course) for name, course in courses.items()},
-            }
-        )
-        return
-    made = Table("", *(f"{times} x" for times in _TIMES), box=None, pad_edge=False)
-    for field in dataclasses.fields(fits[1]):
-        row = [getattr(of, field.name) for of in fits.values()]
-        made.add_row(field.name.replace("_", " "), *(f"{value:,.2f}".removesuffix(".00") for value in row))
-    to_people().print(made)
-    for name, course in courses.items():
-        click.echo(
-            f"simulated, {name}: {course.done:,} done, {course.dead:,} dead in {course.seconds:,.0f} s; mean wait "
-            f"{course.mean_wait:,.1f} s, longest {course.longest_wait:,.1f} s, at most {course.most_waiting:,} waiting"
-        )
+def _told(made: Requests, paid: Bill) -> dict[str, Any]:
+    return dataclasses.asdict(made) | {"total": made.total, "bill": dataclasses.asdict(paid)}
 
 
-def _bill(made: dict[str, Requests], region: str) -> Table:
-    bill = Table("a month", *made, box=None, pad_edge=False)
+def _shown(made: dict[str, Requests], bills: dict[str, Bill]) -> Table:
+    shown = Table("a month", *made, box=None, pad_edge=False)
     for field in dataclasses.fields(Requests):
-        bill.add_row(f"{field.name} requests", *(f"{getattr(of, field.name):,.0f}" for of in made.values()))
-    bill.add_row("all requests", *(f"{of.total:,.0f}" for of in made.values()))
-    bill.add_row("dollars", *(f"{dollars(of, region=region):,.2f}" for of in made.values()))
-    return bill
-
-
-def _courses(load: Load, peak: float, tasks: int) -> dict[str, Course]:
-    rate = load.runs / (MONTH * load.active) * peak
-    base = Scenario(
-        tasks=tasks,
-        seconds=max(load.seconds, 1e-3),
-        slots=load.workers * load.concurrency,
-        rate=rate,
-        failures=load.failures,
-    )
-    length = tasks / rate
-    trouble = (length * 0.2, length * 0.3)
-    return {
-        "as planned": simulate(base),
-        "10 times the load": simulate(dataclasses.replace(base, rate=10 * rate)),
-        "100 times the load": simulate(dataclasses.replace(base, rate=100 * rate)),
-        "a tenth of the time nobody works": simulate(dataclasses.replace(base, outage=trouble)),
-        "a tenth of the time every run fails": simulate(dataclasses.replace(base, poisoned=trouble)),
-    }
+        shown.add_row(f"{field.name} requests", *(f"{getattr(of, field.name):,.0f}" for of in made.values()))
+    shown.add_row("all requests", *(f"{of.total:,.0f}" for of in made.values()))
+    shown.add_row("dollars for SQS", *(f"{of.sqs:,.2f}" for of in bills.values()))
+    if bills["fanfold"].ledger:
+        shown.add_row("DynamoDB write units", f"{bills['fanfold'].write_units:,.0f}", "")
+        shown.add_row("DynamoDB read units", f"{bills['fanfold'].read_units:,.0f}", "")
+        shown.add_row("dollars for DynamoDB", f"{bills['fanfold'].ledger:,.2f}", "")
+    return shown

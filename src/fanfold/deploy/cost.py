@@ -1,167 +1,145 @@
-"""What a load costs on Amazon SQS: requests, dollars, and how far it is from the quotas. Formulas only."""
+"""What a load costs on Amazon SQS: requests and dollars a month. Formulas only; `simulation` checks them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from fanfold import limits
-from fanfold.errors import ConfigurationError
+from fanfold.deploy.load import MONTH, Load, table
 
-MONTH: Final = 30 * 86_400.0
-_HOLD: Final = 3.0
-"""The heartbeat extends a lease at a third of it."""
 _CHUNK: Final = 65_536
+_LINGER: Final = 0.02
+"""Seconds that a worker waits for company before it receives or settles (`SqsBroker.linger`)."""
+_LOOK: Final = 1 / 6
+_EXTENSION: Final = 1 / 3
+"""The heartbeat extends when a third of a lease is gone, and looks after it every sixth (`leases`)."""
 _NAIVE_POLL: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """Work that comes in over a month: so many entities of so many tasks of so many seconds each.
-
-    `workers` have `concurrency` tasks at once each. `bytes` are one message's. `failures` is the share of runs that
-    fail and are tried again. `active` is the share of the month in which there is work.
-    """
-
-    entities: int
-    tasks: int
-    seconds: float
-    workers: int = 1
-    concurrency: int = 10
-    bytes: int = 1_000
-    failures: float = 0.0
-    active: float = 1.0
-    lease: float = 60.0
-
-    def __post_init__(self) -> None:
-        for name, low in (("entities", 1), ("tasks", 1), ("workers", 1), ("concurrency", 1), ("bytes", 1)):
-            if getattr(self, name) < low:
-                raise ConfigurationError(f"{name}={getattr(self, name)}: at least {low}")
-        if not (self.seconds >= 0 and 0 <= self.failures < 1 and 0 < self.active <= 1 and self.lease > 0):
-            raise ConfigurationError(
-                f"seconds={self.seconds}, failures={self.failures}, active={self.active}, lease={self.lease}: seconds "
-                "are at least 0, failures from 0 to below 1, active above 0 to 1, the lease above 0"
-            )
-
-    @property
-    def messages(self) -> int:
-        """Messages of the month, without the folds."""
-        return self.entities * self.tasks
-
-    @property
-    def runs(self) -> float:
-        """Runs, with those that failed."""
-        return self.messages / (1 - self.failures)
+_WATCH: Final = 60.0 / 1.1
+"""While fan-outs are open, the dead letter queue is counted once a minute and looked through in every tenth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requests:
-    """Billed requests of a month by kind. `saturated`: the workers always find ten messages and settle ten together."""
+    """Billed requests of a month by what they are for."""
 
     send: float
     receive: float
+    empty: float
     delete: float
     change: float
-    empty: float
+    watch: float = 0.0
 
     @property
     def total(self) -> float:
         """All of them."""
-        return self.send + self.receive + self.delete + self.change + self.empty
+        return self.send + self.receive + self.empty + self.delete + self.change + self.watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """How a load stands to the limits. `utilization` is of the slots; `calls` a second are of the busiest action."""
+class Bill:
+    """A month's dollars: SQS by requests, DynamoDB by units (0 and 0 without it)."""
 
-    slots_needed: int
-    workers_needed: int
-    utilization: float
-    drain_seconds: float
-    in_flight: int
-    in_flight_limit: int
-    calls: float
-    quota: int
-    partitions: int
+    sqs: float
+    ledger: float
+    write_units: float
+    read_units: float
 
 
-def requests(load: Load, *, batch: int = limits.MAX_BATCH_ENTRIES) -> Requests:
-    """Requests with messages in batches: a fan-out's in tens, and receives and deletes as a busy worker makes them."""
+def requests(load: Load) -> Requests:
+    """Requests as Fanfold makes them.
+
+    A fan-out is sent in tens, its completion alone. What ends within 20 ms is settled together, up to ten; so is what
+    is received when there are few free slots, and with many, a fan-out comes in tens. An idle worker has one long poll.
+    """
     folds = load.entities
-    sends = load.entities * _requests_of(load.tasks, load.bytes, batch) + folds
-    received = (load.runs + folds) / batch * max(1, math.ceil(batch * load.bytes / _CHUNK))
-    extensions = load.runs * max(0.0, load.seconds - load.lease / _HOLD) // (load.lease / _HOLD) / batch
-    retries = (load.runs - load.messages) / batch
+    ends = company(_ends_a_second(load))
+    received = (load.runs + folds) / received_together(load)
     return Requests(
-        send=sends,
-        receive=received,
-        delete=(load.messages + folds) / batch,
-        change=extensions + retries,
-        empty=_empty(load, limits.MAX_WAIT, polls=1),
+        send=load.entities * _sends(load) + folds,
+        receive=received * _chunks(received_together(load) * load.bytes),
+        empty=load.workers * _empty(load, wait=limits.MAX_WAIT, events=load.arrivals / load.tasks),
+        delete=(load.messages + folds) / ends,
+        change=(load.runs - load.messages) / ends + _extensions(load),
+        watch=MONTH * load.active / _WATCH,
     )
 
 
 def naive(load: Load) -> Requests:
-    """The same by a loop that sends, receives and deletes one message a request, and polls every 5 seconds."""
-    chunks = max(1, math.ceil(load.bytes / _CHUNK))
+    """The same by loops, as many as slots, that send, receive and delete one message a request and poll 5 seconds."""
+    chunks = _chunks(load.bytes)
     return Requests(
         send=load.messages * chunks,
         receive=load.runs * chunks,
+        empty=load.slots * _empty(load, wait=_NAIVE_POLL, events=load.arrivals / load.slots),
         delete=load.messages,
         change=0.0,
-        empty=_empty(load, _NAIVE_POLL, polls=load.concurrency),
     )
 
 
-def dollars(made: Requests, *, region: str = "us-east-1", kind: str = "fifo") -> float:
-    """A month's price. Regions that aren't in the table are reckoned as us-east-1."""
-    prices = table()["prices"]
-    price = prices["regions"].get(region, prices["regions"]["us-east-1"])[kind]
-    return float(max(0.0, made.total - prices["free_requests"]) / 1_000_000 * price)
+def company(rate: float) -> float:
+    """How many of those that come at random, `rate` a second, go together: the first and who follows in 20 ms."""
+    return min(float(limits.MAX_BATCH_ENTRIES), 1 + rate * _LINGER)
 
 
-def fit(load: Load, *, region: str = "us-east-1", high_throughput: bool = True, peak: float = 1.0) -> Fit:
-    """How a load stands to slots, quotas and partitions, where arrivals come `peak` times as fast as on average.
+def received_together(load: Load) -> float:
+    """Messages that a receive answers on average.
 
-    Little's law: the slots that are busy on average are arrivals a second times seconds a task.
+    An idle worker's long poll was made when one slot became free, so it brings one message; what finds more free slots
+    comes in as many as they are, up to ten. The rest comes as slots become free.
     """
-    quotas = table()["quotas"]
-    arrivals = load.runs / (MONTH * load.active) * peak
-    busy, slots = arrivals * load.seconds, load.workers * load.concurrency
-    calls = arrivals / limits.MAX_BATCH_ENTRIES
-    quota = quotas["regions"].get(region, quotas["least"]) if high_throughput else quotas["plain"]
-    needed = max(1, math.ceil(busy / 0.8))  # above 80 % busy, waiting grows faster than work
-    return Fit(
-        slots_needed=needed,
-        workers_needed=math.ceil(needed / load.concurrency),
-        utilization=busy / slots,
-        drain_seconds=load.runs * load.seconds / slots,
-        in_flight=min(slots, math.ceil(busy)),
-        in_flight_limit=quotas["in_flight"],
-        calls=calls,
-        quota=quota,
-        partitions=max(1, math.ceil(calls / quotas["partition"])),
+    free = max(0.0, 1 - load.utilization) * load.concurrency
+    at_once = min(float(load.tasks), free * load.workers)
+    first = min(float(load.workers), at_once)
+    size = max(1.0, min(float(limits.MAX_BATCH_ENTRIES), free))
+    later = (load.tasks - at_once) / company(load.concurrency / load.seconds)
+    return min(float(limits.MAX_BATCH_ENTRIES), load.tasks / (first + (at_once - first) / size + later))
+
+
+def bill(made: Requests, load: Load, *, region: str = "us-east-1", ledger: bool = False) -> Bill:
+    """A month's price. Regions that aren't in the table are reckoned as us-east-1."""
+    prices, units = table()["prices"], table()["ledger"]
+    price = prices["regions"].get(region, prices["regions"]["us-east-1"])
+    writes = load.runs * units["write_units_a_run"] + load.entities * units["write_units_a_fan_out"] if ledger else 0.0
+    reads = load.runs * units["read_units_a_run"] + load.entities * units["read_units_a_fan_out"] if ledger else 0.0
+    return Bill(
+        sqs=max(0.0, made.total - prices["free_requests"]) / 1_000_000 * price["fifo"],
+        ledger=(writes * price["dynamodb_write"] + reads * price["dynamodb_read"]) / 1_000_000,
+        write_units=writes,
+        read_units=reads,
     )
 
 
-def table() -> Mapping[str, Any]:
-    """Prices and quotas with their dates and sources."""
-    decoded: Mapping[str, Any] = msgspec.json.decode((files("fanfold.deploy") / "prices.json").read_bytes())
-    return decoded
+def _ends_a_second(load: Load) -> float:
+    """Runs that end in one worker in a second, while it works."""
+    return min(load.arrivals / load.workers, load.concurrency / load.seconds)
 
 
-def _requests_of(messages: int, size: int, batch: int) -> float:
-    """Billed requests to send so many messages: a batch of ten is one, and one more for each further 64 KB."""
-    whole, rest = divmod(messages, batch)
-    return whole * max(1, math.ceil(batch * size / _CHUNK)) + (max(1, math.ceil(rest * size / _CHUNK)) if rest else 0)
+def _sends(load: Load) -> float:
+    """Billed requests that send one fan-out: up to ten and 1 MiB are one, and one more for each further 64 KB."""
+    batch = min(limits.MAX_BATCH_ENTRIES, limits.MAX_REQUEST_BYTES // load.bytes)
+    whole, rest = divmod(load.tasks, batch)
+    return whole * _chunks(batch * load.bytes) + (_chunks(rest * load.bytes) if rest else 0)
 
 
-def _empty(load: Load, wait: float, *, polls: int) -> float:
-    """Empty receives: an idle worker has `polls` of them under way, each for `wait` seconds."""
-    busy = min(1.0, load.runs * load.seconds / (load.workers * load.concurrency * MONTH))
-    return load.workers * polls * MONTH * (1 - max(busy, 0.0)) / wait
+def _chunks(size: float) -> int:
+    return max(1, math.ceil(size / _CHUNK))
+
+
+def _extensions(load: Load) -> float:
+    every = load.lease * (_EXTENSION + _LOOK / 2)
+    due = min(load.utilization, 1.0) * load.concurrency * load.lease * _LOOK / every
+    return load.runs * (load.seconds // every) / max(1.0, min(float(limits.MAX_BATCH_ENTRIES), due))
+
+
+def _empty(load: Load, *, wait: float, events: float) -> float:
+    """Empty receives of one poller in a month.
+
+    A long poll ends empty where nothing comes within `wait` seconds. Of `events` that come at random, so many a
+    second, e^-(events * wait) are that far from the one before.
+    """
+    silence = math.exp(-min(events * wait, 700.0))
+    each_second = events * silence / (1 - silence) if silence < 1 else 1 / wait
+    while_active = each_second if load.utilization < 1 else 0.0
+    return MONTH * (load.active * while_active + (1 - load.active) / wait)

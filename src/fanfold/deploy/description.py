@@ -11,7 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
+from fanfold.brokers.boto import region_of
 from fanfold.errors import ConfigurationError, NotFifoError
 
 DAY: Final = 86_400
@@ -134,6 +136,27 @@ def check_dlq_arn(queue_arn: str, dlq_arn: str) -> None:
             )
     if not theirs["name"].endswith(_FIFO):
         raise NotFifoError(f"dead letter queue {dlq_arn} isn't FIFO; that of a FIFO queue must be")
+
+
+def check_dlq_url(queue_url: str, dlq_url: str) -> None:
+    """The same for URLs: what they say of region and account, and the dead letter queue's name.
+
+    Raises:
+        ConfigurationError, NotFifoError: as `check_dlq_arn`.
+    """
+    for what, ours, theirs in zip(("region", "account"), _place(queue_url), _place(dlq_url), strict=True):
+        if ours != theirs:
+            raise ConfigurationError(
+                f"dead letter queue {dlq_url} is in another {what} than {queue_url}; SQS wants both in one region and "
+                "account"
+            )
+    if not dlq_url.endswith(_FIFO):
+        raise NotFifoError(f"dead letter queue {dlq_url} isn't FIFO; that of a FIFO queue must be")
+
+
+def _place(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return region_of(url) or parts.netloc.lower(), parts.path.rpartition("/")[0]
 
 
 def _parts(arn: str) -> Mapping[str, str]:
