@@ -1,4 +1,4 @@
-"""The command line: `fanfold worker | enqueue | status | demo`."""
+"""The command line: `fanfold worker | enqueue | status | cancel | rerun | demo`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from fanfold import __version__
+from fanfold.cli.cancel import cancel
 from fanfold.cli.common import INTERRUPTED
 from fanfold.cli.demo import demo
 from fanfold.cli.enqueue import enqueue
+from fanfold.cli.rerun import rerun
 from fanfold.cli.status import status
 from fanfold.cli.worker import worker
 from fanfold.errors import FanfoldError
@@ -47,5 +49,5 @@ def main() -> None:
     """
 
 
-for command in (worker, enqueue, status, demo):
+for command in (worker, enqueue, status, cancel, rerun, demo):
     main.add_command(command)
