@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fanfold import __version__
+from fanfold.cli.cancel import cancel
 from fanfold.cli.common import INTERRUPTED
 from fanfold.cli.cost import cost
 from fanfold.cli.demo import demo
@@ -16,6 +17,7 @@ from fanfold.cli.enqueue import enqueue
 from fanfold.cli.kafka import kafka
 from fanfold.cli.plan import plan
 from fanfold.cli.provision import provision
+from fanfold.cli.rerun import rerun
 from fanfold.cli.status import status
 from fanfold.cli.template import template
 from fanfold.cli.worker import worker
@@ -65,5 +67,7 @@ for command in (
     doctor,
     cost,
     plan,
+    cancel,
+    rerun,
 ):
     main.add_command(command)
