@@ -121,6 +121,20 @@ class NoLedgerError(LedgerError, ConfigurationError):
     """Something that only a ledger can answer was asked without one."""
 
 
+class KafkaError(FanfoldError):
+    """Kafka refused a request, or can't be reached."""
+
+
+class KafkaUnavailableError(KafkaError):
+    """Kafka can't be reached, or didn't acknowledge in time; trying again may help."""
+
+    transient = True
+
+
+class PoisonEventError(KafkaError):
+    """An event that can never be enqueued, where the source was told to stop at one. Its offset isn't committed."""
+
+
 class StorageError(BrokerError, LedgerError):
     """The SQLite file behind the embedded queue and ledger failed."""
 
