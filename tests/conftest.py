@@ -10,7 +10,7 @@ import pytest
 
 from fanfold import Fanfold
 from fanfold.testing import FakeClock
-from servers import moto_server
+from servers import fanfold_server, moto_server
 
 _NUMBERS = itertools.count()
 _LOOK = 0.001
@@ -24,6 +24,13 @@ hypothesis.settings.load_profile("fanfold")
 def sqs_endpoint():
     with moto_server() as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def served_endpoint(tmp_path_factory):
+    """`fanfold serve` on a fresh file."""
+    with fanfold_server(tmp_path_factory.mktemp("serve") / "tasks.db") as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -51,17 +58,36 @@ def until(clock):
 
 @pytest.fixture
 def sqs_client(sqs_endpoint, monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    client = boto3.client("sqs", endpoint_url=sqs_endpoint)
-    yield client
-    client.close()
+    yield from a_client(sqs_endpoint, monkeypatch)
+
+
+@pytest.fixture
+def served_client(served_endpoint, monkeypatch):
+    yield from a_client(served_endpoint, monkeypatch)
 
 
 @pytest.fixture
 def sqs_queue(sqs_client):
     """A fresh FIFO queue with its dead letter queue on moto's server: both URLs."""
+    yield from a_queue(sqs_client)
+
+
+@pytest.fixture
+def served_queue(served_client):
+    """The same on `fanfold serve`."""
+    yield from a_queue(served_client)
+
+
+def a_client(endpoint, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    client = boto3.client("sqs", endpoint_url=endpoint)
+    yield client
+    client.close()
+
+
+def a_queue(sqs_client):
     name = f"tasks{next(_NUMBERS)}"
     dlq = sqs_client.create_queue(QueueName=f"{name}-dlq.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
     arn = sqs_client.get_queue_attributes(QueueUrl=dlq, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

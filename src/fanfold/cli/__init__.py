@@ -1,4 +1,4 @@
-"""The command line: `fanfold worker | enqueue | status | demo`."""
+"""The command line: `fanfold worker | enqueue | status | serve | demo`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fanfold import __version__
 from fanfold.cli.common import INTERRUPTED
 from fanfold.cli.demo import demo
 from fanfold.cli.enqueue import enqueue
+from fanfold.cli.serve import serve
 from fanfold.cli.status import status
 from fanfold.cli.worker import worker
 from fanfold.errors import FanfoldError
@@ -41,11 +42,12 @@ def main() -> None:
       fanfold worker app:app                     work on an application's tasks
       fanfold enqueue --app app:app doc-1 title  enqueue one event
       fanfold status                             what is waiting, running, done
+      fanfold serve tasks.db                     the embedded queue as an SQS endpoint, for other languages
 
     Where queue and ledger are is said by the application, by --queue-url and --ledger, or by FANFOLD_QUEUE_URL (or
     SQS_TASK_QUEUE_URL) and FANFOLD_LEDGER. Exit codes: 0 fine, 1 an error, 2 wrong usage, 130 interrupted by Ctrl-C.
     """
 
 
-for command in (worker, enqueue, status, demo):
+for command in (worker, enqueue, status, serve, demo):
     main.add_command(command)
