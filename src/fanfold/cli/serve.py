@@ -56,9 +56,19 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--grace", type=float, metavar="SECONDS", help="Time to stop in. [env: FANFOLD_GRACE; default: 30]")
 @click.option("--log-requests", is_flag=True, help="Log a line for each request; never a secret or a body.")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What is logged.",
 )
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Lines for people, or JSON for machines; on standard error.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Say where it listens as one line of JSON, for a script.")
 def serve(
     *,
@@ -70,7 +80,7 @@ def serve(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Serve the embedded queue in FILE to any SQS client, in any language, until stopped.
+    """Serve the queue in FILE to any SQS client.
 
     \b
       fanfold serve tasks.db --create tasks.fifo
