@@ -66,7 +66,7 @@ class HttpServer(Service):
             return
         self._server.should_exit = True
         await deadline.wait([self._serving])
-        self._server.force_exit = True
+        self._server.give_up()
         await self._serving
 
 
@@ -83,6 +83,12 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    def give_up(self) -> None:
+        """Wait for nothing that is under way; asyncio's own wait for open connections would, from Python 3.12 on."""
+        self.force_exit = True
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_A_SECOND == 0:
