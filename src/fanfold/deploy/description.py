@@ -20,6 +20,7 @@ DAY: Final = 86_400
 SSE_SQS: Final = "sse-sqs"
 """Encryption with keys that SQS keeps, at no charge; anything else is the id, alias or ARN of a KMS key."""
 
+_PARTITIONS: Final = ("cn", "us-gov")
 _FIFO: Final = ".fifo"
 _DLQ: Final = "-dlq"
 _LONGEST_NAME: Final = 80
@@ -143,6 +144,16 @@ def check_place(account: str, region: str) -> None:
         raise ConfigurationError(f"account {account!r}: 12 digits, as `aws sts get-caller-identity` shows them")
     if not _REGION.fullmatch(region):
         raise ConfigurationError(f"region {region!r}: write it as eu-west-1")
+
+
+def partition_of(region: str) -> str:
+    """What ARNs in a region begin with: aws, aws-cn, aws-us-gov."""
+    return next((f"aws-{part}" for part in _PARTITIONS if region.startswith(f"{part}-")), "aws")
+
+
+def suffix_of(region: str) -> str:
+    """What host names in a region end in."""
+    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
 
 
 def check_dlq_arn(queue_arn: str, dlq_arn: str) -> None:
