@@ -376,7 +376,7 @@ def holder(postgres):
 
 async def waiting_for_a_lock(postgres, statement):
     """Return when a call of a statement waits for somebody's transaction."""
-    look = f"SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%.{statement}(%'"
+    look = f"SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%.{statement}(%'"  # noqa: S608
     while not await asyncio.to_thread(postgres.execute, look):
         pass
 
