@@ -97,7 +97,7 @@ def test_imports_are_absolute():
         ("httptools", {"fanfold.brokers.connections"}),
         ("psycopg", {f"fanfold.ledgers.postgres{part}" for part in
                      ("", "_address", "_connections", "_errors", "_opening", "_rows", "_schema")}),
-        ("confluent_kafka", {"fanfold.sources.consumer", "fanfold.sources.messages",
+        ("confluent_kafka", {"fanfold.deploy.kafka", "fanfold.sources.consumer", "fanfold.sources.messages",
                              "fanfold.sources.publisher", "fanfold.sources.schemas"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
          "fanfold.database", "fanfold.engine.doorbell", "fanfold.engine.store", "fanfold.ledgers.openings",
