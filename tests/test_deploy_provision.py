@@ -178,6 +178,22 @@ def test_a_place_that_cant_be_is_refused(account, region):
         check_place(account, region)
 
 
+@pytest.mark.parametrize(
+    ("options", "variable", "said"),
+    [
+        (["--region", "europe"], "", "write it as eu-west-1"),
+        (["--endpoint-url", "localhost:9324"], "", "write http://"),
+        ([], "", "no AWS region is known"),
+        ([], "nowhere", "write it as eu-west-1"),
+    ],
+)
+def test_a_place_that_cant_be_is_refused_before_anybody_is_asked(monkeypatch, options, variable, said):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", variable)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    ran = CliRunner().invoke(main, ["provision", "tasks.fifo", *options])
+    assert (ran.exit_code, said in ran.stderr) == (1, True)
+
+
 @pytest.mark.usefixtures("sqs_client")  # for its credentials
 def test_the_command_shows_first_and_changes_with_yes_only(sqs_endpoint, name):
     def run(*options):

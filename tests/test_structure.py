@@ -98,7 +98,7 @@ def test_imports_are_absolute():
         ("boto3", {"fanfold.brokers.boto"}),
         ("psycopg", {f"fanfold.ledgers.postgres{part}" for part in
                      ("", "_address", "_connections", "_errors", "_opening", "_rows", "_schema")}),
-        ("confluent_kafka", {"fanfold.sources.consumer", "fanfold.sources.messages",
+        ("confluent_kafka", {"fanfold.deploy.kafka", "fanfold.sources.consumer", "fanfold.sources.messages",
                              "fanfold.sources.publisher", "fanfold.sources.schemas"}),
         ("botocore", {"fanfold.brokers.boto", "fanfold.brokers.route", "fanfold.endpoint.model",
          "fanfold.endpoint.signing"}),

@@ -142,6 +142,11 @@ def check_place(account: str, region: str) -> None:
     """Whether these can be an account and a region. Raises ConfigurationError."""
     if not _ACCOUNT.fullmatch(account):
         raise ConfigurationError(f"account {account!r}: 12 digits, as `aws sts get-caller-identity` shows them")
+    check_region(region)
+
+
+def check_region(region: str) -> None:
+    """Whether this can be a region. Raises ConfigurationError."""
     if not _REGION.fullmatch(region):
         raise ConfigurationError(f"region {region!r}: write it as eu-west-1")
 
