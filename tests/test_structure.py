@@ -20,13 +20,14 @@ SOURCES = {
 
 LAYERS = {
     "values": "clock context errors ids limits model outcome retry",
-    "mechanisms": "batcher calling child codec connection_thread database portal processes registry service settings "
-    "slots sql telemetry tolerance turns urls",
+    "mechanisms": "batcher calling child codec connection_thread database fold portal processes registry service "
+    "settings slots sql telemetry tolerance turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
     "parts": "cancellations claims executor intake lane leases producer reconciler settler worker",
+    "sources": r"sources(\.(?!kafka|runner)\w+)?",
     "application": "app declarations fan_outs wiring",
-    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner testing",
+    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? deploy(\.\w+)? handler runner sources\.(kafka|runner) testing",
 }
 BELOW = ["values", "mechanisms", "protocols"]
 MAY_IMPORT = {
@@ -35,12 +36,13 @@ MAY_IMPORT = {
     "protocols": BELOW,
     "implementations": [*BELOW, "implementations"],
     "parts": [*BELOW, "parts"],
-    "application": [*BELOW, "implementations", "parts", "application"],
+    "sources": [*BELOW, "sources"],
+    "application": [*BELOW, "implementations", "parts", "sources", "application"],
     "edges": list(LAYERS),
 }
 
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|WITH)\s")
-HEAVY = ["boto3", "botocore", "httptools", "rich", "click"]
+HEAVY = ["boto3", "botocore", "click", "confluent_kafka", "httptools", "psycopg", "rich"]
 
 
 def layer_of(module):
@@ -93,6 +95,10 @@ def test_imports_are_absolute():
         ("boto3", {"fanfold.brokers.boto"}),
         ("botocore", {"fanfold.brokers.boto", "fanfold.brokers.route"}),
         ("httptools", {"fanfold.brokers.connections"}),
+        ("psycopg", {f"fanfold.ledgers.postgres{part}" for part in
+                     ("", "_address", "_connections", "_errors", "_opening", "_rows", "_schema")}),
+        ("confluent_kafka", {"fanfold.sources.consumer", "fanfold.sources.messages",
+                             "fanfold.sources.publisher", "fanfold.sources.schemas"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
          "fanfold.database", "fanfold.engine.doorbell", "fanfold.engine.store", "fanfold.ledgers.openings",
                      "fanfold.ledgers.rows", "fanfold.ledgers.writes"}),
