@@ -30,6 +30,7 @@ WORDS = (
 FIELDS = (*NUMBERS, *WORDS)
 
 ENOUGH = FanOutOptions(tolerated_failures="10%", rest="run")  # some listings say nothing of some fields
+FEW = 2
 
 
 @dataclass
@@ -96,9 +97,9 @@ def next_stage(fan_out: FanOut) -> None:
 @app.on_failure
 def give_up(fan_out: FanOut) -> None:
     """Say why it goes no further."""
-    first = next(iter(fan_out.failures.values())).message
-    failed = f"{len(fan_out.failures)} of {fan_out.total_tasks} failed"
-    print(f"{Path(fan_out.entity_id).name}: stopped at {fan_out.metadata['stage']}, {failed}: {first}", flush=True)
+    reasons = [failure.message for failure in fan_out.failures.values()]
+    why = "; ".join(reasons) if len(reasons) <= FEW else "it says too little"  # the first stage ends early, and goes on
+    print(f"{Path(fan_out.entity_id).name}: stopped at {fan_out.metadata['stage']}: {why}", flush=True)
 
 
 def enqueue(before: FanOut, stage: str, tasks: list[TaskSpec]) -> None:
