@@ -231,8 +231,8 @@ def table(rate: Throughput, used: Memory, starts: Latency, waiting: int) -> str:
     ]
     return "\n".join(
         [
-            f"{datetime.now(UTC):%Y-%m-%d, %H:%M} UTC, {platform.machine()}, {cores} cores shared with other work (load",
-            f"average {os.getloadavg()[2]:.1f}), {memory_gib} GiB; Python {platform.python_version()},",
+            f"{datetime.now(UTC):%Y-%m-%d, %H:%M} UTC, {platform.machine()}, {cores} cores shared with other work",
+            f"(load average {os.getloadavg()[2]:.1f}), {memory_gib} GiB; Python {platform.python_version()},",
             f"SQLite {sqlite3.sqlite_version}, librdkafka {libversion()[0]}. One source process, one broker (Tansu, in",
             f"memory, `{WAIT}`), {PARTITIONS} partitions, {TASKS} tasks an event, queue and ledger in one",
             "SQLite file at `synchronous=FULL`:",
