@@ -170,8 +170,7 @@ async def test_what_is_held_in_memory_is_bounded_by_bytes(gated, cluster):
     cluster.produce(topic, values(*names))
     fit = 5
     async with running(gated.app, cluster, topic, group, max_bytes=fit * len(value(names[0]))) as run:
-        while run.source._consumer.standing.paused == 0:  # noqa: ASYNC110 - the thread tells nobody
-            await asyncio.sleep(0.005)
+        await run.until(lambda: run.source._consumer.standing.paused == 1)
         assert run.source.tally.read == fit
         gated.let_go()
         await run.until_done(50)
