@@ -12,6 +12,7 @@ from fanfold import Fanfold
 from fanfold.testing import FakeClock
 from kafka_broker import kafka_broker
 from kafka_mock import mock_cluster
+from postgres_server import postgres_server
 from servers import moto_server
 
 _NUMBERS = itertools.count()
@@ -26,6 +27,13 @@ hypothesis.settings.load_profile("fanfold")
 def sqs_endpoint():
     with moto_server() as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server, shared by the tests of one process; each takes a schema of its own."""
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

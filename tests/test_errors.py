@@ -51,6 +51,7 @@ def test_what_may_succeed_later_by_itself_is_transient():
     assert {kind.__name__ for kind in TREE if kind.transient} == {
         "BrokerUnavailableError",
         "KafkaUnavailableError",
+        "LedgerUnavailableError",
         "StorageBusyError",
         "StorageFullError",
     }

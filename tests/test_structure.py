@@ -27,7 +27,7 @@ LAYERS = {
     "parts": "cancellations claims executor intake lane leases producer reconciler settler worker",
     "sources": r"sources(\.(?!kafka|runner)\w+)?",
     "application": "app declarations fan_outs wiring",
-    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? handler runner sources\.(kafka|runner) testing",
+    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? deploy(\.\w+)? handler runner sources\.(kafka|runner) testing",
 }
 BELOW = ["values", "mechanisms", "protocols"]
 MAY_IMPORT = {
@@ -42,7 +42,7 @@ MAY_IMPORT = {
 }
 
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|WITH)\s")
-HEAVY = ["boto3", "botocore", "confluent_kafka", "httptools", "rich", "click"]
+HEAVY = ["boto3", "botocore", "click", "confluent_kafka", "httptools", "psycopg", "rich"]
 
 
 def layer_of(module):
@@ -95,6 +95,8 @@ def test_imports_are_absolute():
         ("boto3", {"fanfold.brokers.boto"}),
         ("botocore", {"fanfold.brokers.boto", "fanfold.brokers.route"}),
         ("httptools", {"fanfold.brokers.connections"}),
+        ("psycopg", {f"fanfold.ledgers.postgres{part}" for part in
+                     ("", "_address", "_connections", "_errors", "_opening", "_rows", "_schema")}),
         ("confluent_kafka", {"fanfold.sources.consumer", "fanfold.sources.messages",
                              "fanfold.sources.publisher", "fanfold.sources.schemas"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",

@@ -103,6 +103,12 @@ class LedgerError(FanfoldError):
     """The ledger refused a write or can't be reached."""
 
 
+class LedgerUnavailableError(LedgerError):
+    """The ledger can't be reached, is starting, or is overloaded; trying again may help."""
+
+    transient = True
+
+
 class FanOutSealedError(LedgerError):
     """An event was enqueued again with another set of task names than its fan-out was sealed with."""
 

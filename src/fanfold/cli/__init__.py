@@ -1,4 +1,4 @@
-"""The command line: `fanfold worker | enqueue | kafka | status | demo`."""
+"""The command line: one module a command, or a group of commands that share their options."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from typing import Any
 import click
 
 from fanfold import __version__
+from fanfold.cli.cancel import cancel
 from fanfold.cli.common import INTERRUPTED
+from fanfold.cli.cost import cost
 from fanfold.cli.demo import demo
+from fanfold.cli.doctor import doctor
 from fanfold.cli.enqueue import enqueue
 from fanfold.cli.kafka import kafka
+from fanfold.cli.plan import plan
+from fanfold.cli.provision import provision
+from fanfold.cli.rerun import rerun
 from fanfold.cli.status import status
+from fanfold.cli.template import template
 from fanfold.cli.worker import worker
 from fanfold.errors import FanfoldError
 
@@ -49,5 +56,18 @@ def main() -> None:
     """
 
 
-for command in (worker, enqueue, kafka, status, demo):
+for command in (
+    worker,
+    enqueue,
+    kafka,
+    status,
+    demo,
+    provision,
+    template,
+    doctor,
+    cost,
+    plan,
+    cancel,
+    rerun,
+):
     main.add_command(command)
