@@ -217,9 +217,19 @@ def _resident(process: psutil.Process) -> float:
     return float(process.memory_info().rss / 2**20)
 
 
+def _circumstances() -> str:
+    machine = f"{platform.machine()}, {os.cpu_count()} cores shared with other work"
+    load = f"(load average {os.getloadavg()[2]:.1f}), {psutil.virtual_memory().total >> 30} GiB"
+    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},\nlibrdkafka {libversion()[0]}"
+    source = (
+        f"One source process, one broker (Tansu, in memory, `{WAIT}`), {PARTITIONS} partitions, {TASKS} tasks an event,"
+    )
+    queue = "queue and ledger in one SQLite file at `synchronous=FULL`:"
+    return f"{datetime.now(UTC):%Y-%m-%d, %H:%M} UTC, {machine} {load}; {versions}. {source}\n{queue}"
+
+
 def table(rate: Throughput, used: Memory, starts: Latency, waiting: int) -> str:
     """The figures as the page shows them."""
-    cores, memory_gib = os.cpu_count(), psutil.virtual_memory().total >> 30
     tasks = TASKS * rate.events_per_second
     growth = f"{used.at_start:.0f} MiB at the start, {used.highest:.0f} at the highest, over {used.events:,} events"
     rows = [
@@ -231,11 +241,7 @@ def table(rate: Throughput, used: Memory, starts: Latency, waiting: int) -> str:
     ]
     return "\n".join(
         [
-            f"{datetime.now(UTC):%Y-%m-%d, %H:%M} UTC, {platform.machine()}, {cores} cores shared with other work",
-            f"(load average {os.getloadavg()[2]:.1f}), {memory_gib} GiB; Python {platform.python_version()},",
-            f"SQLite {sqlite3.sqlite_version}, librdkafka {libversion()[0]}. One source process, one broker (Tansu, in",
-            f"memory, `{WAIT}`), {PARTITIONS} partitions, {TASKS} tasks an event, queue and ledger in one",
-            "SQLite file at `synchronous=FULL`:",
+            _circumstances(),
             "",
             "| what | measured | wanted |",
             "|---|---|---|",
