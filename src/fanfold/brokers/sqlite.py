@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import secrets
 import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final
 
 from fanfold import limits
-from fanfold.brokers.burial import burial_copy, letter_of, letter_of_delivery, refusal
+from fanfold.brokers.browsing import browsed
+from fanfold.brokers.burial import burial_copy, letter_of, refusal
 from fanfold.brokers.protocol import Burial
 from fanfold.clock import Clock, SystemClock
 from fanfold.connection_thread import Operation, T
@@ -122,10 +123,18 @@ class SqliteBroker:
 
     async def dead_letters(self, limit: int, *, hold: float = 0.0) -> list[DeadLetter]:
         """Look at the dead letter queue."""
-        if hold:
-            return await self._held_letters(limit, hold)
-        peeked = await self._read(lambda c: store.peek(c, self._dead_letter_queue, limit))
-        return [letter_of(letter, attributes) for letter, attributes in peeked]
+        return [letter_of(delivery) for delivery in await browsed(self.dead_letter_queue(), limit, hold=hold)]
+
+    def dead_letter_queue(self) -> SqliteBroker:
+        """The dead letter queue, in the same file."""
+        dead = copy.copy(self)
+        dead._queue = self._dead_letter_queue  # noqa: SLF001 - our own copy
+        return dead
+
+    async def peek(self, limit: int, *, after: Delivery | None = None) -> list[Delivery]:
+        """Read messages, the oldest first."""
+        request = store.Receive(queue=self._queue, limit=limit, lease=0, now=self._now())
+        return await self._read(lambda c: store.read(c, request, after))
 
     async def dead_letter_count(self) -> int:
         """Count the dead letter queue's messages, exactly."""
@@ -141,11 +150,6 @@ class SqliteBroker:
         """Seconds until a message can next be received (0 or less: now); None for an empty queue."""
         ready_at = await self._ready_at()
         return None if ready_at is None else ready_at - self._clock.now()
-
-    async def _held_letters(self, limit: int, hold: float) -> list[DeadLetter]:
-        receive = partial(self._receive, self._dead_letter_queue, limit, _milliseconds(hold))
-        received = await self._write(receive)
-        return [letter_of_delivery(delivery) for delivery in received]
 
     def _prepare(self) -> None:
         with self._database.opening():

@@ -11,6 +11,7 @@ ends them early, as if the hour had passed.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ import msgspec
 from fanfold import limits, sql
 from fanfold.engine import handles
 from fanfold.engine.handles import Handle
-from fanfold.model import DeadLetter, Delivery, EntryError, Message, QueueStatus, SendResult
+from fanfold.model import Delivery, EntryError, Message, QueueStatus, SendResult
 
 _SQL: Final = sql.load("fanfold.engine", "engine.sql")
 SCHEMA: Final = tuple(sql.load("fanfold.engine", "schema.sql").values())
@@ -124,16 +125,11 @@ def status(connection: sqlite3.Connection, queue: int, now: int) -> QueueStatus:
     return QueueStatus(messages_available=total - held, messages_in_flight=held, messages_delayed=0)
 
 
-def peek(connection: sqlite3.Connection, queue: int, limit: int) -> list[tuple[DeadLetter, Mapping[str, str]]]:
-    """The oldest messages with their attributes, oldest first, untouched."""
-    rows = connection.execute(_SQL["peek"], (queue, limit))
-    return [
-        (
-            DeadLetter(message_id=message_id, receipt_handle="", body=body, receive_count=receive_count),
-            _decode_attributes(attributes),
-        )
-        for message_id, receive_count, body, attributes in rows
-    ]
+def read(connection: sqlite3.Connection, request: Receive, after: Delivery | None) -> list[Delivery]:
+    """The oldest messages, oldest first, those after `after`; untouched, and without a receipt."""
+    last = (round(after.sent_at * 1000), _handle(after).seq) if after is not None else (-_EVER, 0)
+    rows = connection.execute(_SQL["read"], (request.queue, *last, request.limit))
+    return [dataclasses.replace(_delivery(row, request, group_id, ""), receive_count=row[3]) for group_id, *row in rows]
 
 
 def _send(connection: sqlite3.Connection, queue: int, message: Message, message_id: str, now: int) -> SendResult:
@@ -217,7 +213,7 @@ def _promote(connection: sqlite3.Connection, queue: int, group_id: str, now: int
     connection.execute(_SQL["promote"], {"queue": queue, "group_id": group_id, "now": now})
 
 
-def _delivery(row: tuple[Any, ...], request: Receive, group_id: str, receipt: str) -> Delivery:
+def _delivery(row: Sequence[Any], request: Receive, group_id: str, receipt: str) -> Delivery:
     seq, _, _, receive_count, message_id, body, deduplication_id, sent_at, attributes = row
     return Delivery(
         message_id=message_id,
