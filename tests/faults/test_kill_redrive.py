@@ -42,7 +42,12 @@ async def fold(fan_out):
     apps.note("start", fan_out.entity_id, f"fold-{fan_out.generation}", 1)
 
 
-STEPS = {"send": ("broker", "send"), "reopen": ("ledger", "reopen"), "delete": ("queue", "delete")}
+STEPS = {
+    "rerun": ("ledger", "rerun"),
+    "send": ("broker", "send"),
+    "note as sent": ("ledger", "sent"),
+    "delete": ("queue", "delete"),
+}
 POINTS = [f"{when} {step}" for step in STEPS for when in ("before", "after")]
 
 
@@ -101,16 +106,16 @@ def redrive_and_die(point):
 
 async def _redrive_and_die(point):
     app = Fanfold(clock=FakeClock())
-    parts, (when, step) = await app._open(), point.split()
+    parts, (when, step) = await app._open(), point.split(" ", 1)
     queue = parts.broker.dead_letter_queue()
     parts.broker.dead_letter_queue = lambda: queue
     holder, method = STEPS[step]
     part = {"broker": parts.broker, "ledger": parts.ledger, "queue": queue}[holder]
     done = getattr(part, method)
 
-    async def die(given):
+    async def die(*given):
         if when == "after":
-            await done(given)
+            await done(*given)
         apps.die()
 
     setattr(part, method, die)

@@ -73,7 +73,7 @@ def list_(target: str | None, *, as_json: bool, **options: Any) -> None:
 @addresses
 @as_json
 def show(message_id: str, target: str | None, *, as_json: bool, **overrides: Any) -> None:
-    """Show one dead letter whole: its task, its reason, its traceback.
+    """Show one dead letter: task, reason, traceback.
 
     \b
       fanfold dlq show 3f2a
@@ -94,7 +94,7 @@ def show(message_id: str, target: str | None, *, as_json: bool, **overrides: Any
 @choosing
 @as_json
 def group(by: str, target: str | None, *, as_json: bool, **options: Any) -> None:
-    """Count dead letters by error type, task, entity, or a key of the metadata.
+    """Count dead letters by error, task, or metadata.
 
     \b
       fanfold dlq group --by metadata.tenant
@@ -126,7 +126,7 @@ def redrive(
     target: str | None, *, everything: bool, settings: Sequence[str], edit: bool, dry_run: bool, yes: bool,
     as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Send dead letters back to their queue, with all their attempts anew.
+    """Send dead letters back, with attempts anew.
 
     \b
       fanfold dlq redrive --task roofType --error 'Timeout*' --dry-run
@@ -156,7 +156,9 @@ def redrive(
 @choosing
 @as_json
 def drop(target: str | None, *, everything: bool, dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
-    """Delete dead letters for good; `export` keeps a copy. Their tasks stay dead.
+    """Delete dead letters for good.
+
+    Their tasks stay dead. `export` keeps a copy.
 
     \b
       fanfold dlq drop --error MalformedMessage
@@ -175,7 +177,9 @@ def drop(target: str | None, *, everything: bool, dry_run: bool, yes: bool, as_j
 @addresses
 @as_json
 def purge(target: str | None, *, dry_run: bool, yes: bool, as_json: bool, **overrides: Any) -> None:
-    """Delete all dead letters that are there now; those that come meanwhile stay.
+    """Delete all dead letters that are there now.
+
+    Those that come meanwhile stay.
 
     \b
       fanfold dlq purge --dry-run
@@ -194,7 +198,9 @@ def purge(target: str | None, *, dry_run: bool, yes: bool, as_json: bool, **over
 @addresses
 @choosing
 def export(output: IO[str], target: str | None, **options: Any) -> None:
-    """Write dead letters as JSON Lines. They stay in the queue.
+    """Write dead letters as JSON Lines.
+
+    They stay in the queue.
 
     \b
       fanfold dlq export --output letters.jsonl
@@ -211,7 +217,9 @@ def export(output: IO[str], target: str | None, **options: Any) -> None:
 @app_option
 @addresses
 def import_(file: IO[str], target: str | None, *, yes: bool, **overrides: Any) -> None:
-    """Put exported dead letters back into the dead letter queue; those that are there already aren't doubled.
+    """Put exported dead letters back.
+
+    They go into the dead letter queue; those that are there already aren't doubled.
 
     \b
       fanfold dlq import letters.jsonl

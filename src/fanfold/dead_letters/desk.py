@@ -23,7 +23,7 @@ from fanfold.settler import Announce
 from fanfold.telemetry import Telemetry, fields_of
 
 EVERYTHING: Final = Selection()
-_PIECE: Final = 500
+_PIECE: Final = 100
 """Letters that are worked on before the next ones; more, where a fan-out has more."""
 
 _Work = Callable[[Sequence[DeadLetter], Tally], Awaitable[list[DeadLetter]]]
@@ -108,12 +108,12 @@ class DeadLetters:
     async def _work(self, selection: Selection, work: _Work, tally: Tally, told: Told | None) -> Tally:
         async with self.pages(selection, hold=True) as (browse, pages):
             chosen = [letter async for page in pages for letter in page]
+            tally.hidden = 0 if selection.limit is not None else await self._hidden(browse.seen)
             await browse.keep(letter.message_id for letter in chosen)
             for piece in _pieces(chosen):
                 await _whole(self._settle(browse, piece, work, tally))
                 if told is not None:
                     told(tally)
-        tally.hidden = 0 if selection.limit is not None else await self._hidden(browse.seen - tally.chosen)
         return tally
 
     async def _settle(self, browse: Browse, piece: Sequence[DeadLetter], work: _Work, tally: Tally) -> None:
@@ -164,7 +164,7 @@ class DeadLetters:
 
 
 def _pieces(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
-    """The letters in pieces, each fan-out's together: each time one is opened again, that is a generation of its own."""
+    """In pieces, each fan-out's letters together: opening it again twice would make two generations."""
     fan_outs: dict[str, list[DeadLetter]] = {}
     for letter in letters:
         fan_outs.setdefault(fan_out_of(letter) or letter.message_id, []).append(letter)

@@ -27,7 +27,7 @@ class Verdict(Enum):
     SEND = "send"
     """No ledger knows its task: send it in a generation of its own."""
     RERUN = "rerun"
-    """Its task is dead, or the queue moved its message and nobody told the ledger: let the task begin anew, and send."""
+    """Its task is dead, or the queue moved its message and no ledger heard of it: let it begin anew, and send it."""
     RESEND = "resend"
     """Its task waits in a later generation: a redrive may have ended before it had sent the message. Send it again."""
     LEFTOVER = "leftover"
