@@ -23,7 +23,7 @@ import msgspec
 from fanfold import limits, sql
 from fanfold.engine import handles
 from fanfold.engine.handles import Handle
-from fanfold.model import Delivery, EntryError, Message, QueueStatus, SendResult
+from fanfold.model import DeadLetter, Delivery, EntryError, Message, QueueStatus, SendResult
 
 _SQL: Final = sql.load("fanfold.engine", "engine.sql")
 SCHEMA: Final = tuple(sql.load("fanfold.engine", "schema.sql").values())
@@ -123,6 +123,18 @@ def status(connection: sqlite3.Connection, queue: int, now: int) -> QueueStatus:
     (total,) = connection.execute(_SQL["count"], (queue,)).fetchone()
     held = sum(connection.execute(_SQL["count_held"], (queue, head, _LEASED, now)).fetchone()[0] for head in (0, 1))
     return QueueStatus(messages_available=total - held, messages_in_flight=held, messages_delayed=0)
+
+
+def peek(connection: sqlite3.Connection, queue: int, limit: int) -> list[tuple[DeadLetter, Mapping[str, str]]]:
+    """The oldest messages with their attributes, oldest first, untouched."""
+    rows = connection.execute(_SQL["peek"], (queue, limit))
+    return [
+        (
+            DeadLetter(message_id=message_id, receipt_handle="", body=body, receive_count=receive_count),
+            _decode_attributes(attributes),
+        )
+        for message_id, receive_count, body, attributes in rows
+    ]
 
 
 def read(connection: sqlite3.Connection, request: Receive, after: Delivery | None) -> list[Delivery]:

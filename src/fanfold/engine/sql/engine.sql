@@ -109,6 +109,10 @@ SELECT message_count FROM queues WHERE id = ?;
 -- How many of them are held in a state beyond now; heads and others apart, as the index has them.
 SELECT count(*) FROM messages WHERE queue = ? AND head = ? AND state = ? AND visible_at > ?;
 
+-- name: peek
+-- The oldest messages of a queue, untouched.
+SELECT message_id, receive_count, body, attributes FROM messages WHERE queue = ? ORDER BY sent_at, seq LIMIT ?;
+
 -- name: read
 -- Messages of a queue, untouched, oldest first: those that come after a time of sending and a sequence number.
 SELECT group_id, seq, state, visible_at, receive_count, message_id, body, deduplication_id, sent_at, attributes
