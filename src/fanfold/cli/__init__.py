@@ -19,6 +19,7 @@ from fanfold.cli.kafka import kafka
 from fanfold.cli.plan import plan
 from fanfold.cli.provision import provision
 from fanfold.cli.rerun import rerun
+from fanfold.cli.serve import serve
 from fanfold.cli.status import status
 from fanfold.cli.template import template
 from fanfold.cli.worker import worker
@@ -52,6 +53,7 @@ def main() -> None:
       fanfold kafka app:app --group fields       enqueue the events of Kafka topics
       fanfold status                             what is waiting, running, done
       fanfold dlq group                          what was set aside, and why
+      fanfold serve tasks.db                     the embedded queue as an SQS endpoint, for other languages
 
     Where queue and ledger are is said by the application, by --queue-url and --ledger, or by FANFOLD_QUEUE_URL (or
     SQS_TASK_QUEUE_URL) and FANFOLD_LEDGER. Exit codes: 0 fine, 1 an error, 2 wrong usage, 130 interrupted by Ctrl-C.
@@ -72,5 +74,6 @@ for command in (
     cancel,
     rerun,
     dlq,
+    serve,
 ):
     main.add_command(command)
