@@ -457,7 +457,10 @@ async def lose_two_of_three(app):
     extend, second_lost = broker.extend, threading.Event()
 
     async def lose(deliveries, seconds):
-        return [LOST, LOST, None] if len(deliveries) == 3 else await extend(deliveries, seconds)
+        if len(deliveries) < 3:
+            return await extend(deliveries, seconds)
+        loop.call_soon_threadsafe(second_lost.wait, 60)  # the lane hears of neither before both are lost
+        return [LOST, LOST, None]
 
     async def lane_gives_back():
         for _ in range(100):
@@ -466,9 +469,7 @@ async def lose_two_of_three(app):
     def tell_the_second_late(event):
         if event.name == "lease.lost":
             losses.append(event)
-            if len(losses) == 1:
-                loop.call_soon_threadsafe(second_lost.wait, 60)  # nothing is given back before both are lost
-            else:
+            if len(losses) == 2:
                 second_lost.set()
                 asyncio.run_coroutine_threadsafe(lane_gives_back(), loop).result(60)
                 loop.call_soon_threadsafe(both.set)
