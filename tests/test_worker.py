@@ -8,6 +8,7 @@ import pytest
 from doubles import AWAY, LOST, until
 from fanfold import Fanfold, Reject, Retry, ids
 from fanfold.errors import BrokerUnavailableError, ConfigurationError, StorageBusyError
+from fanfold.executor import UNKNOWN_TASK_DELAY
 from fanfold.ledgers.protocol import Claim
 from fanfold.model import Message, TaskState
 from fanfold.service import Deadline
@@ -185,6 +186,28 @@ async def test_an_unknown_task_waits_for_a_worker_that_knows_it(app, tmp_path, c
         newer.task("newer")(lambda: "known now")
         [fan_out] = await drain_async(newer)
     assert fan_out.results == {"newer": "known now"}
+
+
+async def test_an_unknown_task_whose_attempts_are_spent_is_set_aside_and_folded(app, tmp_path, clock):
+    folded = []
+
+    @app.task(max_attempts=7)
+    async def known():
+        return None
+
+    @app.on_complete
+    async def fold(fan_out):
+        folded.append(fan_out.failures["newer"])
+
+    async with Fanfold(f"sqlite:///{tmp_path}/tasks.db", clock=clock) as producer:
+        await producer.enqueue_async("doc-1", ["known", "newer"])
+    began = clock.now()
+    [fan_out] = await drain_async(app)
+    assert [failure.type for failure in folded] == ["UnknownTask"]
+    assert {task.task_name: task.attempts for task in fan_out.tasks} == {"known": 1, "newer": 5}
+    assert clock.now() - began >= 4 * UNKNOWN_TASK_DELAY
+    [letter] = await (await app.broker()).dead_letters(10)
+    assert "no worker here declares a task 'newer'" in letter.reason
 
 
 async def test_a_task_recorded_as_succeeded_never_runs_again(app):
