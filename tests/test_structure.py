@@ -23,7 +23,7 @@ LAYERS = {
     "mechanisms": "batcher calling child codec connection_thread database fold portal processes registry service "
     "settings slots sql telemetry tolerance turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
-    "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
+    "implementations": r"brokers(\.\w+)? ledgers(\.\w+)* engine(\.\w+)?",
     "parts": "cancellations claims executor intake lane leases producer reconciler settler worker",
     "sources": r"sources(\.(?!kafka|runner)\w+)?",
     "application": "app declarations fan_outs wiring",
@@ -92,8 +92,8 @@ def test_imports_are_absolute():
 @pytest.mark.parametrize(
     ("library", "where"),
     [
-        ("boto3", {"fanfold.brokers.boto"}),
-        ("botocore", {"fanfold.brokers.boto", "fanfold.brokers.route"}),
+        ("boto3", {"fanfold.brokers.boto", "fanfold.ledgers.dynamodb.client"}),
+        ("botocore", {"fanfold.ledgers.dynamodb.client", "fanfold.brokers.boto", "fanfold.brokers.route"}),
         ("httptools", {"fanfold.brokers.connections"}),
         ("psycopg", {f"fanfold.ledgers.postgres{part}" for part in
                      ("", "_address", "_connections", "_errors", "_opening", "_rows", "_schema")}),

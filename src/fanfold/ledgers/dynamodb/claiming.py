@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from fanfold.ledgers.dynamodb import concluding, noting, shapes
 from fanfold.ledgers.dynamodb.reading import Layouts
@@ -114,7 +114,7 @@ class Claiming:
         )
 
 
-def _values(claim: Claim, now: float) -> Item:
+def _values(claim: Claim, now: float) -> dict[str, Any]:
     fresh = {
         "token": secrets.token_hex(8),
         "worker": claim.worker,

@@ -1,8 +1,8 @@
 """The end of a fan-out: it is complete when all of its buckets are full, or when its options say so.
 
-Whoever notes the last entry finds all others there, since reads are strongly consistent; whoever dies before it has noted
-its own leaves a message behind, and the claim of that notes it. An end is one conditional write to the header, so there is
-one in each generation.
+Whoever notes the last entry finds all others there, since reads are strongly consistent; whoever dies before it has
+noted its own leaves a message behind, and the claim of that notes it. An end is one conditional write to the header, so
+there is one in each generation.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _PASSING: Final = (
     "TransactionConflict",
     "TransactionInProgress",
 )
-# Credentials are renewed by whoever gives them out, and until then settlements are held: that is no reason to drop them.
+# Credentials are renewed by whoever gives them out, and until then settlements are held.
 _CREDENTIALS: Final = (
     "ExpiredToken",
     "IncompleteSignature",
@@ -58,16 +58,14 @@ def told(error: Exception, action: str, table: str) -> FanfoldError:
         return LedgerUnavailableError(f"{words}. Renew the credentials or check the role; it is tried again")
     if name.startswith("ValidationException") and "size" in str(error):
         return InvalidInputError(f"{words}. An item of DynamoDB holds 400 KB")
-    if _passing(error, name):
-        return LedgerUnavailableError(f"{words}. It is tried again")
-    return LedgerError(words)
+    return LedgerUnavailableError(f"{words}. It is tried again") if _passing(error, name) else LedgerError(words)
 
 
 def missing(table: str) -> LedgerError:
     """The error for a table that isn't there."""
     return LedgerError(
-        f"ledger dynamodb://{table}: there is no such table in this region and account. Make it with "
-        f"fanfold.ledgers.dynamodb.table.create_table('dynamodb://{table}'), write ?create=true into the URL, or correct it"
+        f"ledger dynamodb://{table}: there is no such table in this region and account. Correct the URL, write "
+        f"?create=true into it, or make the table: fanfold.ledgers.dynamodb.table.create_table('dynamodb://{table}')"
     )
 
 

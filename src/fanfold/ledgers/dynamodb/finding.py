@@ -1,7 +1,7 @@
 """Questions about many fan-outs, answered from the indexes.
 
-An index tells of a change a moment late, so each answer is held against the headers themselves. When an attempt last ended
-in a fan-out, its buckets know; the indexes by that time learn it only here, when it matters.
+An index tells of a change a moment late, so each answer is held against the headers themselves. When an attempt last
+ended in a fan-out, its buckets know; the indexes by that time learn it only here, when it matters.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ async def of_parent(store: Store, parent: str, limit: int) -> list[Header]:
 
 async def unsent(store: Store, since: float, now: float, limit: int) -> list[Unsent]:
     """Open fan-outs that nobody noted as sent, untouched since a time, with what waits of them."""
-    found = await _untouched(store, "unsent", "unsent_at", since, now, limit)
+    found = await _untouched(store, "unsent_at", since, now, limit)
     return await together(rerunning.unsent_of(store, header) for header in found)
 
 
 async def stalled(store: Store, since: float, now: float, limit: int) -> list[FanOut]:
     """Open fan-outs untouched since a time."""
-    return await reading.summaries(store, await _untouched(store, "open", "open_at", since, now, limit))
+    return await reading.summaries(store, await _untouched(store, "open_at", since, now, limit))
 
 
 async def overdue(store: Store, now: float, limit: int) -> list[FanOut]:
@@ -92,12 +92,12 @@ async def _purge(store: Store, item: Item, now: float) -> bool:
     return False
 
 
-async def _untouched(store: Store, index: str, by: str, since: float, now: float, limit: int) -> list[Header]:
+async def _untouched(store: Store, by: str, since: float, now: float, limit: int) -> list[Header]:
     """Open fan-outs in which nothing happened since a time, oldest first; what is wrong with them is mended first."""
     seen: set[str] = set()
     found: list[Header] = []
     while len(found) < limit:
-        due = await _due(store, index, by, {"until": since}, limit + len(seen))
+        due = await _due(store, by.removesuffix("_at"), by, {"until": since}, limit + len(seen))
         fresh = [header for header in await _headers(store, due) if header.layout.fan_out_id not in seen]
         if not fresh:
             break
@@ -120,7 +120,7 @@ async def _still_untouched(store: Store, indexed: Header, by: str, since: float,
 
 
 async def _mended(store: Store, header: Header, now: float) -> Header | None:
-    """A fan-out, after what is terminal in it is noted, where somebody died before it could do that, and ended if due."""
+    """A fan-out, after what is terminal in it is noted, where somebody died before that, and it is ended if due."""
     known = await reading.buckets(store, header.layout)
     found = await reading.contents(store, header.layout, [bucket.number for bucket in known if not bucket.full])
     missing = [
@@ -139,7 +139,7 @@ async def _move(store: Store, header: Header, by: str, touched: float) -> None:
     await store.update(key, change, {"touched": touched, "nonce": header.layout.nonce}, when=when)
 
 
-async def _due(store: Store, index: str, by: str, values: Item, limit: int) -> list[Item]:
+async def _due(store: Store, index: str, by: str, values: dict[str, Any], limit: int) -> list[Item]:
     """What an index holds up to a time, oldest first."""
     slots = [values | {"slot": str(slot)} for slot in range(shapes.SLOTS)]
     found = await together(store.query(_BY[index], slot, IndexName=index, Limit=limit) for slot in slots)

@@ -1,4 +1,4 @@
-"""Ends of attempts: a conditional write to each task's item, one to each bucket, and the fan-out's end where that is due."""
+"""Ends of attempts: a write to each task's item, one to each bucket, and the fan-out's end where that is due."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fanfold.ledgers.protocol import Finish, Recorded
 from fanfold.model import FOLD_NAME, Failure, TaskState
 
 MAX_FAILURE: Final = 20_000
-"""Characters that are kept of an error's text and of its traceback, so that they fit the item beside config and result."""
+"""Characters that are kept of an error's text and of its traceback: both must fit the item, beside the config."""
 
 _SUCCEED: Final = "SET task_state = :state, task_result = :result, updated_at = :now REMOVE task_failure"
 _FAIL: Final = "SET task_state = :state, task_failure = :failure, updated_at = :now REMOVE task_result"

@@ -1,7 +1,7 @@
 """What the header of a fan-out says is still to be done: cancel what an end left, or let tasks run again.
 
-Both touch many items, so they are first written into the header, in the write that decides them, and then carried out by
-whoever meets them there. Each step is conditional on the generation, so two may do it at once, and a third much later.
+Both touch many items, so they are first written into the header, in the write that decides them, and then carried out
+by whoever meets them there. Each step is conditional on the generation: two may do it at once, and a third much later.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def sweep(store: Store, header: Header, ended: Ended, now: float) -> list[
 
 
 async def cancel_tasks(store: Store, header: Header, tasks: Iterable[str], ended: Ended, now: float) -> list[Stored]:
-    """Cancel those of these tasks that aren't terminal and belong to no later generation; answers them. Notes nothing."""
+    """Cancel those of these tasks that aren't terminal and of no later generation; answers them. Notes nothing."""
     values = _OPEN | {
         "cancelled": "cancelled",
         "failure": CANCELLED_BY[ended],

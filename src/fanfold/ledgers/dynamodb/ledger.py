@@ -130,7 +130,7 @@ class DynamoDBLedger:
         """Cancel some tasks, or all."""
         now = self._clock.now()
         if task_names is None:
-            names = await concluding.cancel(self._store, fan_out_id, ended, now)
+            names: Sequence[str] | None = await concluding.cancel(self._store, fan_out_id, ended, now)
         else:
             names = await self._cancel_some(fan_out_id, task_names, ended, now)
         header = await concluding.conclude(self._store, fan_out_id, now)
@@ -207,6 +207,16 @@ class DynamoDBLedger:
             raise LedgerError(f"ledger {self.url} isn't started, or is closed")
         return self._open_store
 
+    async def _cancel_some(
+        self, fan_out_id: str, names: Sequence[str], ended: Ended, now: float
+    ) -> Sequence[str] | None:
+        header = await concluding.settled(self._store, fan_out_id, now)
+        if header is None:
+            return None
+        cancelled = await intents.cancel_tasks(self._store, header, dict.fromkeys(names), ended, now)
+        await noting.note(self._store, header.layout, cancelled, now)
+        return [task.record.task_name for task in cancelled]
+
     async def _look(self, fan_out_ids: Any) -> dict[str, Header]:
         """Read the headers that are needed: of fan-outs met for the first time, and of those that aren't plain."""
         known = {fan_out_id: self._layouts.get(fan_out_id) for fan_out_id in fan_out_ids}
@@ -218,14 +228,6 @@ class DynamoDBLedger:
             if fan_out_id not in headers:
                 self._layouts.forget(fan_out_id)
         return headers
-
-    async def _cancel_some(self, fan_out_id: str, names: Sequence[str], ended: Ended, now: float) -> list[str] | None:
-        header = await concluding.settled(self._store, fan_out_id, now)
-        if header is None:
-            return None
-        cancelled = await intents.cancel_tasks(self._store, header, dict.fromkeys(names), ended, now)
-        await noting.note(self._store, header.layout, cancelled, now)
-        return [task.record.task_name for task in cancelled]
 
 
 async def _in_turn(entries: Sequence[T], key: Callable[[T], Hashable], act: Callable[[T], Awaitable[R]]) -> list[R]:

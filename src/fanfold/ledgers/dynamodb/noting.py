@@ -1,4 +1,4 @@
-"""Noting in a bucket what of it is terminal. An entry that is there already changes nothing, so it may be noted twice."""
+"""Noting in a bucket what of it is terminal. An entry that is there changes nothing, so it may be noted twice."""
 
 from __future__ import annotations
 

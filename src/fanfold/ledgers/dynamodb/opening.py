@@ -2,8 +2,8 @@
 
 Each opening writes to keys of its own (its nonce is in them), so that one that is slow can't overwrite what another has
 sealed and workers have gone on with. A note of these remains is written before them, and the header is only put in the
-write that takes it away: what was left half written by a producer that died is found by it and cleared away, and whoever
-is slower than that can't seal.
+write that takes it away: by it, what a producer left half written that died is found and cleared away, and whoever is
+slower than that can't seal.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def open_fan_out(store: Store, layouts: Layouts, plan: Plan, listed_as: st
         found = await _found(store, layouts, plan, now)
         if found is not None:
             return found
-        if await _write(store, plan, layout, header, configs, now):
+        if await _write(store, plan, layout, header, configs):
             layouts.keep(layout)
             return sealing.new(plan)
         layout = _layout(plan)
@@ -66,8 +66,9 @@ async def _found(store: Store, layouts: Layouts, plan: Plan, now: float) -> Open
     return sealing.found(plan, header.generation, states)
 
 
-async def _write(store: Store, plan: Plan, layout: Layout, header: Item, configs: list[str], now: float) -> bool:
+async def _write(store: Store, plan: Plan, layout: Layout, header: Item, configs: list[str]) -> bool:
     """Write everything and seal it; False: another opening was first."""
+    now = header["created_at"]
     await store.write_many(puts=[purging.remains_of(layout, now + PATIENCE)])
     await store.write_many(puts=_buckets(plan, layout, now))
     for at in range(0, len(configs), PIECE):

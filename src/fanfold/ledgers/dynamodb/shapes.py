@@ -1,8 +1,8 @@
 """What the table's items hold, as values, and what follows from them. Pure.
 
 A fan-out's tasks lie in buckets, each in a partition of its own, so that a large fan-out is spread over the table. A
-bucket's own item keeps, as a set, what of it is terminal. An entry is a state's letter, the task's position and, where it
-isn't 0, the task's generation: `s7`, `d12.1`. Adding one twice adds it once, and one of a generation before a re-run
+bucket's own item keeps, as a set, what of it is terminal. An entry is a state's letter, the task's position and, where
+it isn't 0, the task's generation: `s7`, `d12.1`. Adding one twice adds it once, and one of a generation before a re-run
 counts for nothing: `again` says from which generation on a task's entries count.
 """
 
@@ -30,7 +30,7 @@ SLOTS: Final = 4
 
 _LETTERS: Final = {"s": TaskState.SUCCEEDED, "d": TaskState.DEAD, "c": TaskState.CANCELLED}
 _LETTER_OF: Final = {state: letter for letter, state in _LETTERS.items()}
-_decode_failure: Final = msgspec.json.Decoder(Failure).decode
+_decode_failure: Final = msgspec.json.Decoder(Failure | None).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,7 +139,7 @@ class Store:
 
     def _throttled(self, action: str) -> LedgerUnavailableError:
         return LedgerUnavailableError(
-            f"ledger dynamodb://{self.table}: {action}: DynamoDB leaves items unprocessed, it throttles. It is tried again"
+            f"ledger dynamodb://{self.table}: {action}: DynamoDB throttles, and left items undone. It is tried again"
         )
 
     async def _call(self, action: str, **payload: Any) -> dict[str, Any]:

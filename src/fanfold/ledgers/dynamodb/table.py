@@ -22,7 +22,9 @@ INDEXES: Final = {
 """Each index with its two keys. An item is in it while it has both, so most hold only what is to be done."""
 
 _TEXTS: Final = ("pk", "sk", "slot", "listed_as", "entity_id", "parent_id")
-_KINDS: Final = dict.fromkeys(_TEXTS, "S") | dict.fromkeys(("open_at", "unsent_at", "ends_by", "unfolded_at", "purge_at"), "N")
+_KINDS: Final = dict.fromkeys(_TEXTS, "S") | dict.fromkeys(
+    ("open_at", "unsent_at", "ends_by", "unfolded_at", "purge_at"), "N"
+)
 EXPIRY: Final = "expires_at"
 """The attribute that DynamoDB's TTL reads: only roles have it. What belongs to a fan-out is never left to a clock."""
 
@@ -79,7 +81,7 @@ def check(client: Any, address: Address) -> None:
     lacking = sorted(INDEXES.keys() - indexes)
     if keys != {"HASH": "pk", "RANGE": "sk"} or lacking:
         raise LedgerError(
-            f"ledger dynamodb://{address.table}: this is another application's table, or an older version's (keys "
+            f"ledger dynamodb://{address.table}: this is another application's table, or an older one (keys "
             f"{keys}, without the indexes {lacking}). Name another table, or add the indexes (docs/ledgers.md)"
         )
 

@@ -1,4 +1,4 @@
-"""Values to and from DynamoDB's attributes. (boto3's own serializer refuses floats, and so every time we have.)"""
+"""Values to and from DynamoDB's attributes. boto3's own serializer refuses floats, which all of our times are."""
 
 from __future__ import annotations
 
