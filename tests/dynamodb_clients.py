@@ -34,20 +34,22 @@ class Wrapped:
 
 
 class Failing(Wrapped):
-    """Fails its request number `at` (counted from 0) before it has an effect, or after; all others go through."""
+    """Fails every request whose number (from 0) is `first` and so many times `EVERY` more: before its effect, or after."""
 
-    def __init__(self, client, at, *, after):
+    EVERY = 19
+
+    def __init__(self, client, first, *, after):
         super().__init__(client)
-        self.at, self.after, self.made = at, after, 0
+        self.first, self.after, self.made, self.failed = first, after, 0, 0
 
     def around(self, name, payload, call):
-        number, self.made = self.made, self.made + 1
-        if number == self.at and not self.after:
-            raise ConnectTimeoutError(endpoint_url="http://ledger")
-        answer = super().around(name, payload, call)
-        if number == self.at:
-            raise ConnectTimeoutError(endpoint_url="http://ledger")
-        return answer
+        fails, self.made = self.made % self.EVERY == self.first, self.made + 1
+        if not fails:
+            return call()
+        self.failed += 1
+        if self.after:
+            call()
+        raise ConnectTimeoutError(endpoint_url="http://ledger")
 
 
 class Away(Wrapped):
