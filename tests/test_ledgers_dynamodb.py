@@ -7,7 +7,6 @@ import asyncio
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
-from contract.ledgering import claim, completed, finish, ids, plan, run
 from dynamodb_clients import Away, Metered, Recording, Wrapped, refusal
 from fanfold.errors import ConfigurationError, InvalidInputError, LedgerError, LedgerUnavailableError
 from fanfold.ledgers.dynamodb import address, faults, shapes, table
@@ -15,6 +14,7 @@ from fanfold.ledgers.dynamodb.ledger import DynamoDBLedger
 from fanfold.ledgers.dynamodb.opening import PATIENCE
 from fanfold.ledgers.protocol import Claim, Finish
 from fanfold.model import FOLD_NAME, Failure, Progress, TaskSpec, TaskState
+from ledgering import claim, completed, finish, ids, plan, run
 from servers import table_of
 
 SLOW = Failure(type="TimeoutError", message="slow")

@@ -55,6 +55,7 @@ async def test_a_fold_becomes_a_record_with_results_and_failures(app, cluster):
         "entity_id": "doc-1",
         "fan_out_id": fan_out.fan_out_id,
         "event_id": "documents:3:1042",
+        "generation": 0,
         "metadata": {"tenant": "acme", "traceparent": TRACE},
         "completed_at": fan_out.completed_at,
         "total_tasks": 2,
@@ -64,6 +65,7 @@ async def test_a_fold_becomes_a_record_with_results_and_failures(app, cluster):
     }
     assert dict(record.headers()) == {
         "fan_out_id": fan_out.fan_out_id.encode(),
+        "generation": b"0",
         "event_id": b"documents:3:1042",
         "traceparent": TRACE.encode(),
     }
@@ -89,6 +91,15 @@ async def test_the_completion_of_a_failed_fan_out_is_a_record_behind_on_failure(
     assert (seen, fan_out.fold_state) == ([False], TaskState.SUCCEEDED)
     [record] = cluster.records(topic, 1)
     assert json.loads(record.value())["succeeded"] is False
+
+
+async def test_a_re_run_publishes_a_completion_of_its_own(app, cluster):
+    topic = cluster.topic()
+    app.publish_completions(topic)
+    fan_out = await work_off(app)
+    await app.fan_out(fan_out.fan_out_id).rerun_async()
+    await drain_async(app)
+    assert [dict(record.headers())["generation"] for record in cluster.records(topic, 2)] == [b"0", b"1"]
 
 
 @pytest.mark.parametrize("first", ["on_complete", "publish_completions"])

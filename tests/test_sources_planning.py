@@ -182,6 +182,16 @@ def test_a_planner_may_ask_for_time(retry, delay):
     assert decision.delay == delay
 
 
+@pytest.mark.parametrize("option", ["decoder", "entity", "event_id", "metadata"])
+def test_the_functions_beside_the_planner_may_ask_for_time_too(option):
+    def away(record):  # noqa: ARG001 - what each of them may take
+        raise Retry("the registry is away", delay=3)
+
+    decision = decide(lambda event: event, **{option: away})
+    assert isinstance(decision, Later)
+    assert (decision.delay, str(decision.failure)) == (3, "Retry: the registry is away")
+
+
 def test_a_plain_planner_that_answers_a_coroutine_is_told_to_be_async():
     async def later():
         return ["title"]

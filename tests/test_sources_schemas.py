@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
+from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from google.protobuf.struct_pb2 import Struct
 
 from fanfold import Fanfold
 from fanfold.sources import Record, schemas
-from fanfold.sources.planning import plan
+from fanfold.sources.planning import Later, plan
 
 TOPIC = "documents"
 VALUE = SerializationContext(TOPIC, MessageField.VALUE)
@@ -63,3 +64,31 @@ def test_a_tombstone_is_none(registry):
     assert decide(
         lambda event: ["a"] if event is None else [], schemas.decoder(AvroDeserializer(registry)), None
     ).tasks == ["a"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SchemaRegistryError(503, 50301, "starting"), SchemaRegistryError(401, 401, "who?"), ConnectionRefusedError("no")],
+    ids=["unavailable", "unauthorized", "unreachable"],
+)
+def test_while_the_registry_has_no_answer_an_event_waits(error):
+    def deserialize(*_):
+        raise error
+
+    decided = decide(lambda event: event, schemas.decoder(deserialize), b"any")
+    assert isinstance(decided, Later)
+    assert str(error) in decided.failure.message
+
+
+def test_while_the_registrys_own_client_cant_reach_it_an_event_waits():
+    away = SchemaRegistryClient({"url": "http://127.0.0.1:1", "max.retries": 0})
+    value = b"\x00\x00\x00\x00\x01anything"
+    decided = decide(lambda event: event, schemas.decoder(AvroDeserializer(away)), value)
+    assert isinstance(decided, Later)
+
+
+def test_a_schema_that_the_registry_doesnt_have_is_poison():
+    def deserialize(*_):
+        raise SchemaRegistryError(404, 40403, "Schema not found")
+
+    assert decide(lambda event: event, schemas.decoder(deserialize), b"any").stage == "decoding"

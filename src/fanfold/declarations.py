@@ -131,8 +131,9 @@ class Declarations:
         """Publish each complete fan-out as a Kafka record, acknowledged before its fold counts as done.
 
         The record has the entity id as its key, results and failures as JSON, and the headers `fan_out_id`,
-        `event_id` and, where the event had one, `traceparent`. A declared `on_complete` runs first, in the same task:
-        whoever reads the record finds its work done. If publishing fails, both are tried again.
+        `generation`, `event_id` and, where the event had one, `traceparent`. A declared `on_complete` (or `on_failure`)
+        runs first, in the same task: whoever reads the record finds its work done. If publishing fails, both are tried
+        again, so a record may come twice.
 
         Args:
             topic: where the records go.

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import pytest
 
-from contract.ledgering import plan
 from dynamodb_clients import Failing
 from fanfold.errors import LedgerUnavailableError
 from fanfold.ledgers.dynamodb.ledger import DynamoDBLedger
 from fanfold.ledgers.protocol import Claim, Finish
 from fanfold.model import FOLD_NAME, Failure, TaskState
 from fanfold.testing import FakeClock
+from ledgering import plan
 from servers import table_of
 
 NAMES = ["words", "roof", "owner"]

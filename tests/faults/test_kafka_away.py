@@ -9,6 +9,9 @@ import pytest
 
 from fanfold import database
 from fanfold.model import EntryError, SendResult
+from kafka_broker import kafka_broker
+from kafka_mock import mock_cluster
+from servers import line_to
 from sourcing import Gated, entities, running, value
 
 TASKS = 2
@@ -72,6 +75,60 @@ async def test_while_the_file_is_locked_the_source_waits_and_the_group_hears_of_
     assert [*run.of("kafka.lost"), *run.of("kafka.error"), *run.of("kafka.revoked")[1:]] == []
     await assert_there_once(gated.app, names(30))
     assert kafka_mock.committed(group, topic) == [30]
+
+
+async def test_while_sqs_is_away_the_source_waits_and_then_enqueues_what_has_come_meanwhile(
+    kafka_mock, sqs_endpoint, sqs_queue, tmp_path, monkeypatch
+):
+    url, _ = sqs_queue
+    monkeypatch.setenv("FANFOLD_LEDGER", f"sqlite:///{tmp_path}/ledger.db")
+    topic, group = kafka_mock.topic(2), kafka_mock.group()
+    async with line_to(sqs_endpoint) as line:
+        gated = Gated(url.replace(sqs_endpoint, f"http://127.0.0.1:{line.port}"))
+        async with gated.app, running(gated.app, kafka_mock, topic, group) as run:
+            fill(kafka_mock, topic, names(10))
+            await run.until_done(10)
+            line.cut()
+            fill(kafka_mock, topic, names(10, "late"))
+            await run.until_said("kafka.waiting")
+            assert len(await entities(gated.app)) > 10  # in the ledger, and not in the queue
+            await line.mend()
+            await run.until_done(20)
+            await run.stop()
+            await assert_there_once(gated.app, names(10) + names(10, "late"))
+    assert run.of("kafka.lost") == []
+    assert sum(kafka_mock.committed(group, topic, 2)) == 20
+
+
+async def test_a_broker_that_is_restarted_with_its_data_is_gone_on_with(gated):
+    with mock_cluster() as cluster:
+        topic, group = cluster.topic(2), cluster.group()
+        async with running(gated.app, cluster, topic, group, client={"reconnect.backoff.max.ms": 100}) as run:
+            fill(cluster, topic, names(50))
+            await run.until_done(50)
+            with cluster.down():
+                await run.until_said("kafka.error")
+            fill(cluster, topic, names(50, "late"))
+            await run.until_done(100)
+            await run.stop()
+        assert sum(cluster.committed(group, topic, 2)) == 100
+    await assert_there_once(gated.app, names(50) + names(50, "late"))
+
+
+async def test_a_broker_that_comes_back_with_nothing_is_read_from_its_new_beginning(gated):
+    with kafka_broker() as broker:
+        topic, group = broker.topic(), broker.group()
+        client = {"reconnect.backoff.max.ms": 100, "topic.metadata.refresh.interval.ms": 500}
+        async with running(gated.app, broker, topic, group, client=client) as run:
+            fill(broker, topic, names(5))
+            await run.until_done(5)
+            broker.restart()
+            broker.make_topic(topic, 1)
+            fill(broker, topic, names(3, "late"))
+            await run.until_done(8)
+            await until_all_are_committed(broker, group, topic, 3, 1)
+            await run.stop()
+    await assert_there_once(gated.app, names(5) + names(3, "late"))
 
 
 async def test_what_the_queue_takes_in_part_is_sent_again_until_it_has_it_all(gated, kafka_mock):

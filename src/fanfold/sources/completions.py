@@ -34,7 +34,7 @@ class Completions:
     1. `prepare` connects, when a worker starts.
     2. Each fan-out becomes one record: key, value, headers. Its fold is over when the cluster has it.
     3. What can't be delivered is raised, and the fold is tried again: a record may come twice, and never not at all.
-       `fan_out_id` in its headers tells a second one.
+       `fan_out_id` and `generation` in its headers tell a second one from that of a re-run.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ def as_json(fan_out: FanOut) -> Json:
         "entity_id": fan_out.entity_id,
         "fan_out_id": fan_out.fan_out_id,
         "event_id": fan_out.event_id,
+        "generation": fan_out.generation,
         "metadata": fan_out.metadata,
         "completed_at": fan_out.completed_at,
         "total_tasks": fan_out.total_tasks,
@@ -113,7 +114,7 @@ def as_json(fan_out: FanOut) -> Json:
 
 def headers_of(fan_out: FanOut) -> list[Header]:
     """A completion's headers: which fan-out it is, which event began it, and the trace that came with that."""
-    texts = {"fan_out_id": fan_out.fan_out_id, "event_id": fan_out.event_id}
+    texts = {"fan_out_id": fan_out.fan_out_id, "generation": str(fan_out.generation), "event_id": fan_out.event_id}
     trace = fan_out.metadata.get(TRACEPARENT)
     texts |= {TRACEPARENT: trace} if isinstance(trace, str) else {}
     return [(name, text.encode()) for name, text in texts.items() if text is not None]

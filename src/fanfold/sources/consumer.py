@@ -120,6 +120,7 @@ class ConsumerThread:
         callbacks = {"error_cb": self._said, "on_commit": self._answered}
         try:
             self._consumer = Consumer(self._config | callbacks, logger=logging.getLogger("fanfold.kafka"))
+            self._consumer.poll(0)  # older libraries ask for an OAuth token nowhere else, and nobody answers without it
             self._consumer.list_topics(timeout=_CONNECT)
         except KafkaException as error:
             raise cant_start(error.args[0], self._config, _CONNECT) from error

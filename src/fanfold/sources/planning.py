@@ -18,8 +18,8 @@ from fanfold.sources.record import Record
 TRACEPARENT: Final = "traceparent"
 """The W3C's header and, in the metadata, the key under which a trace goes from the event to its completion."""
 
-_PLANNER_DELAY: Final = 30.0
-"""Seconds until a planner that asked for a retry without a delay is called again."""
+_ASKED_AGAIN: Final = 30.0
+"""Seconds until a function that asked for a retry without a delay is called again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """The planner can't say yet, and wants to be asked again in so many seconds."""
+    """The planner, or the decoder, can't say yet, and wants to be asked again in so many seconds."""
 
     delay: float
     failure: Failure
@@ -68,27 +68,27 @@ class Prepared:
     event_id: str
 
 
-def prepare(declaration: EventDeclaration, record: Record) -> Prepared | Poison:
+def prepare(declaration: EventDeclaration, record: Record) -> Prepared | Later | Poison:
     """Decode a record, and say whose it is."""
     try:
         event = decode(declaration, record)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - user code raises anything; every event ends
-        return Poison("decoding", failure_of(error, __file__))
+        return _undecided("decoding", error)
     try:
         return _identified(declaration, record, event)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
-        return Poison("identifying", failure_of(error, __file__))
+        return _undecided("identifying", error)
 
 
 def plan(declaration: EventDeclaration, record: Record) -> Decision | Prepared:
     """Decide about a record; where the planner is async, as far as that goes without it."""
     prepared = prepare(declaration, record)
-    if isinstance(prepared, Poison) or declaration.asynchronous:
+    if not isinstance(prepared, Prepared) or declaration.asynchronous:
         return prepared
     try:
         return _decided(prepared, declaration.planner(prepared.values))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
-        return _undecided(error)
+        return _undecided("planning", error)
 
 
 async def plan_async(declaration: EventDeclaration, prepared: Prepared) -> Decision:
@@ -96,7 +96,7 @@ async def plan_async(declaration: EventDeclaration, prepared: Prepared) -> Decis
     try:
         return _decided(prepared, await declaration.planner(prepared.values))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
-        return _undecided(error)
+        return _undecided("planning", error)
 
 
 def _identified(declaration: EventDeclaration, record: Record, event: Any) -> Prepared:
@@ -129,7 +129,7 @@ def _key(record: Record) -> str | None:
 
 def _decided(prepared: Prepared, answer: Any) -> Decision:
     if isinstance(answer, Retry | Reject):
-        return _undecided(answer)
+        return _undecided("planning", answer)
     if inspect.isawaitable(answer):
         raise TypeError("the planner answered an awaitable; declare it with async def")
     single = isinstance(answer, str | Mapping | TaskSpec)
@@ -141,7 +141,7 @@ def _decided(prepared: Prepared, answer: Any) -> Decision:
     )
 
 
-def _undecided(error: Exception | SystemExit) -> Decision:
+def _undecided(stage: str, error: Exception | SystemExit) -> Later | Poison:
     if isinstance(error, Retry):
-        return Later(_PLANNER_DELAY if error.delay is None else error.delay, error.failure)
-    return Poison("planning", error.failure if isinstance(error, Reject) else failure_of(error, __file__))
+        return Later(_ASKED_AGAIN if error.delay is None else error.delay, error.failure)
+    return Poison(stage, error.failure if isinstance(error, Reject) else failure_of(error, __file__))
