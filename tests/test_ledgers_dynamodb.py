@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
@@ -406,3 +408,62 @@ async def test_a_fan_out_with_much_going_on_is_no_obstacle_to_finding_a_stalled_
     for number in range(5):
         await run(ledger, fan_out_id=f"busy{number}")
     assert ids(await ledger.stalled(untouched_for=30, limit=1)) == ["f1"]
+
+
+# Rights
+
+
+IAM = {"transact_write_items": {"PutItem", "DeleteItem"}}
+
+
+def rights(names):
+    """The actions that a role needs for requests."""
+    return set().union(*(IAM.get(name, {name.title().replace("_", "")}) for name in names))
+
+
+def documented(role):
+    """The actions that the documentation gives to a role."""
+    text = (Path(__file__).parents[1] / "docs" / "ledgers.md").read_text()
+    [row] = re.findall(rf"^\| {role}[^|]*\|(.*)\|$", text, re.MULTILINE)
+    return set(re.findall(r"`(\w+)`", row)) if "the same" not in row else documented("producer")
+
+
+async def test_what_a_role_may_do_is_what_it_does(connect, dynamodb_client, clock):
+    producer, worker, reader = (Recording(dynamodb_client) for _ in range(3))
+    enqueuing, working, reading = [await connect(client) for client in (producer, worker, reader)]
+    for _ in range(2):
+        await enqueuing.open(plan("words", "roof", keep=1))
+    await enqueuing.sent("f1", 0)
+    await run(working)
+    await working.cancel("f1")
+    await working.rerun("f1")
+    await working.cancel("f1")
+    await run(working, FOLD_NAME)
+    await reading.get("f1")
+    await reading.list()
+    clock.advance(1)
+    await working.purge()
+    assert rights(producer.names) | {"DescribeTable"} <= documented("producer")
+    assert rights(worker.names) | {"DescribeTable"} == documented("worker")
+    assert rights(reader.names) | {"DescribeTable"} == documented("reader")
+
+
+class WatchedTables:
+    """A client that remembers what is asked of tables themselves."""
+
+    def __init__(self, client):
+        self._client, self.names = client, []
+
+    def __getattr__(self, name):
+        method = getattr(self._client, name)
+        if name == "get_waiter":
+            self.names.append("describe_table")
+        elif name in ("create_table", "describe_table", "update_time_to_live"):
+            self.names.append(name)
+        return method
+
+
+def test_who_makes_the_table_needs_what_is_documented(tmp_path, dynamodb_client):
+    client = WatchedTables(dynamodb_client)
+    table.create_table(f"dynamodb://{table_of(tmp_path)}", client=client)
+    assert rights(client.names) == documented("whoever makes the table")
