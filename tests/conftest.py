@@ -10,6 +10,9 @@ import pytest
 
 from fanfold import Fanfold
 from fanfold.testing import FakeClock
+from kafka_broker import kafka_broker
+from kafka_mock import mock_cluster
+from postgres_server import postgres_server
 from servers import fanfold_server, moto_server
 
 _NUMBERS = itertools.count()
@@ -24,6 +27,27 @@ hypothesis.settings.load_profile("fanfold")
 def sqs_endpoint():
     with moto_server() as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server, shared by the tests of one process; each takes a schema of its own."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka():
+    """A Kafka broker of the real kind."""
+    with kafka_broker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka_mock():
+    """A mock cluster that answers with the errors that it is told."""
+    with mock_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

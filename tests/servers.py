@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 _SERVE = """
@@ -77,3 +78,51 @@ def fanfold_server(file: Path, *arguments: str, **environ: str) -> Iterator[Fanf
     finally:
         if server.process.poll() is None:
             server.end()
+
+
+class Line:
+    """A line to a server on this machine, for the running loop. `cut` breaks it with all that goes over it."""
+
+    def __init__(self, port: int) -> None:
+        self._far_end = port
+        self._ends: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server
+        self.port = 0
+
+    async def mend(self) -> None:
+        """Lay it, or mend it: its port stays the same."""
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def cut(self) -> None:
+        """From now on nobody answers, and what was open is reset."""
+        self._server.close()
+        for end in self._ends:
+            end.transport.abort()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._far_end)
+        ends = {writer, far_writer}
+        self._ends |= ends
+        await asyncio.gather(_carry(reader, far_writer), _carry(far_reader, writer))
+        self._ends -= ends
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while chunk := await reader.read(2**16):
+            writer.write(chunk)
+    except OSError:
+        pass  # it was cut
+    writer.close()
+
+
+@asynccontextmanager
+async def line_to(endpoint: str) -> AsyncIterator[Line]:
+    """A line to a server for the length of a block."""
+    line = Line(int(endpoint.rpartition(":")[2]))
+    await line.mend()
+    try:
+        yield line
+    finally:
+        line.cut()

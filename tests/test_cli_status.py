@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 from click.testing import CliRunner
 
 from commands import fanfold
-from fanfold import Fanfold, Reject, testing
+from fanfold import Fanfold, FanOutOptions, Reject, testing
 from fanfold.cli import main
 
 URL = "sqlite:///tasks.db"
@@ -187,6 +189,86 @@ def test_control_characters_in_names_and_reasons_are_shown_and_not_obeyed(app):
 
 async def _odd():
     raise Reject("\x1b[2J gone")
+
+
+def test_the_list_can_be_those_that_failed(app):
+    app.enqueue("good", ["good"])
+    app.enqueue("bad", ["good", "hopeless"])
+    app.enqueue("tolerant", ["good", "hopeless"], options=FanOutOptions(tolerated_failures=1))
+    testing.drain(app)
+    app.enqueue("open", ["hopeless"])
+    for number in range(3):
+        app.enqueue(f"later-{number}", ["good"])
+    assert [f["entity_id"] for f in told("--failed", "--limit", "1")["fan_outs"]] == ["bad"]
+    assert status("--failed", "--entity", "good").stdout.splitlines()[1] == "No fan-outs of good have failed."
+
+
+def test_the_list_can_be_one_entitys_and_of_those_the_open_ones(app):
+    first = app.enqueue("doc-1", ["good"]).fan_out_id
+    app.fan_out(app.enqueue("doc-1", ["good"]).fan_out_id).cancel()
+    app.enqueue("doc-2", ["good"])
+    assert len(told("--entity", "doc-1")["fan_outs"]) == 2
+    assert [f["fan_out_id"] for f in told("--entity", "doc-1", "--open", "--limit", "1")["fan_outs"]] == [first]
+
+
+@pytest.mark.parametrize("arguments", [["--open", "--failed"], ["0123", "--open"], ["0123", "--entity", "doc-1"]])
+def test_filters_that_contradict_each_other_are_wrong_usage(arguments):
+    assert status(*arguments).exit_code == 2
+
+
+# Stages
+
+
+@pytest.fixture
+def stages(app):
+    """Three fan-outs of which each one's completion enqueued the next: their ids."""
+    app.on_complete(lambda fan_out, metadata: _next_stage(app, fan_out, metadata))
+    app.enqueue("doc-1", ["good"], metadata={"left": 2}, event_id="1")
+    testing.drain(app)
+    return [fan_out.fan_out_id for fan_out in reversed(app.fan_outs())]
+
+
+def _next_stage(app, fan_out, metadata):
+    if metadata["left"]:
+        app.enqueue(fan_out.entity_id, ["good"], metadata={"left": metadata["left"] - 1}, parent=fan_out)
+
+
+def test_each_stage_shows_the_stages_before_and_after_it(stages):
+    for fan_out_id in stages:
+        shown = status(fan_out_id).stdout.splitlines()
+        tree = shown[shown.index("stages:") + 1 :]
+        assert [line.lstrip(" └├─│").split()[0] for line in tree] == stages
+        assert [line for line in tree if line.startswith(stages[0])] == tree[:1]
+        links = told(fan_out_id)["chain"]
+        assert [(link["fan_out_id"], link["depth"], link["state"]) for link in links] == [
+            (stage, depth, "complete") for depth, stage in enumerate(stages)
+        ]
+
+
+def test_a_stage_that_is_kept_no_longer_is_shown_as_such(stages, here):
+    with closing(sqlite3.connect(here / "tasks.db")) as connection, connection:
+        connection.execute("DELETE FROM fan_outs WHERE fan_out_id = ?", (stages[0],))
+    assert [line.strip(" └─") for line in status(stages[1]).stdout.splitlines()][-3] == f"{stages[0]} kept no longer"
+    assert told(stages[1])["chain"][0]["state"] == "forgotten"
+
+
+def test_a_completion_may_have_enqueued_several(app):
+    first = app.enqueue("doc-1", ["good"])
+    testing.drain(app)
+    parent = app.fan_out(first.fan_out_id).get()
+    children = [app.enqueue(name, ["good"], parent=parent).fan_out_id for name in ("left", "right")]
+    assert [(link["fan_out_id"], link["depth"]) for link in told(first.fan_out_id)["chain"]] == [
+        (first.fan_out_id, 0), (children[0], 1), (children[1], 1),
+    ]  # fmt: skip
+
+
+def test_a_fan_out_that_stands_alone_shows_no_stages(app):
+    fan_out_id = app.enqueue("doc-1", ["good"]).fan_out_id
+    assert "stages:" not in status(fan_out_id).stdout
+    assert [link["fan_out_id"] for link in told(fan_out_id)["chain"]] == [fan_out_id]
+
+
+# Other processes
 
 
 def test_another_process_reads_the_same_state(app, here):

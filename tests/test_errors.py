@@ -50,6 +50,8 @@ def test_a_callers_mistake_is_also_the_builtin_error_that_one_expects(kind, buil
 def test_what_may_succeed_later_by_itself_is_transient():
     assert {kind.__name__ for kind in TREE if kind.transient} == {
         "BrokerUnavailableError",
+        "KafkaUnavailableError",
+        "LedgerUnavailableError",
         "StorageBusyError",
         "StorageFullError",
     }

@@ -20,13 +20,15 @@ SOURCES = {
 
 LAYERS = {
     "values": "clock context errors ids limits model outcome retry",
-    "mechanisms": "batcher calling child codec connection_thread database portal processes registry service settings "
-    "slots sql telemetry tolerance turns urls",
+    "mechanisms": "batcher calling child codec connection_thread database fold portal processes registry service "
+    "settings slots sql telemetry tolerance turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
     "parts": "cancellations claims executor intake lane leases producer reconciler settler worker",
+    "sources": r"sources(\.(?!kafka|runner)\w+)?",
     "application": "app declarations fan_outs wiring",
-    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? endpoint(\.\w+)? handler runner testing",
+    "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? deploy(\.\w+)? endpoint(\.\w+)? handler runner "
+    r"sources\.(kafka|runner) testing",
 }
 BELOW = ["values", "mechanisms", "protocols"]
 MAY_IMPORT = {
@@ -35,14 +37,15 @@ MAY_IMPORT = {
     "protocols": BELOW,
     "implementations": [*BELOW, "implementations"],
     "parts": [*BELOW, "parts"],
-    "application": [*BELOW, "implementations", "parts", "application"],
+    "sources": [*BELOW, "sources"],
+    "application": [*BELOW, "implementations", "parts", "sources", "application"],
     "edges": list(LAYERS),
 }
 
 ENGINE_WITH_SQL = """actions_attributes actions_moves actions_queues actions_receive actions_send actions_settle
 attempts counting desk doorbell leases mover moves moving queues receiving sending upkeep"""
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|WITH)\s")
-HEAVY = ["boto3", "botocore", "httptools", "rich", "click", "uvicorn"]
+HEAVY = ["boto3", "botocore", "click", "confluent_kafka", "httptools", "psycopg", "rich", "uvicorn"]
 
 
 def layer_of(module):
@@ -93,6 +96,10 @@ def test_imports_are_absolute():
     ("library", "where"),
     [
         ("boto3", {"fanfold.brokers.boto"}),
+        ("psycopg", {f"fanfold.ledgers.postgres{part}" for part in
+                     ("", "_address", "_connections", "_errors", "_opening", "_rows", "_schema")}),
+        ("confluent_kafka", {"fanfold.deploy.kafka", "fanfold.sources.consumer", "fanfold.sources.messages",
+                             "fanfold.sources.publisher", "fanfold.sources.schemas"}),
         ("botocore", {"fanfold.brokers.boto", "fanfold.brokers.route", "fanfold.endpoint.model",
          "fanfold.endpoint.signing"}),
         ("httptools", {"fanfold.brokers.connections"}),  # the endpoint has it through uvicorn's class

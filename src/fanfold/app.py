@@ -61,6 +61,7 @@ class Fanfold(Declarations):
         task: str = "task_name",
         group_by: ids.GroupBy = ids.group_per_task,
         sqs_client: Any = None,
+        kafka: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -79,6 +80,7 @@ class Fanfold(Declarations):
             task: the same for `task_name`.
             group_by: the group strategy: `ids.group_per_task`, `ids.group_per_entity`, or a function of both names.
             sqs_client: a boto3 SQS client to make requests with, instead of our own transport.
+            kafka: librdkafka's configuration for source and sink, as `{"bootstrap.servers": …}` (see `docs/kafka.md`).
             clock: where the parts get their time from.
             rng: where jitter and new ids come from.
         """
@@ -92,8 +94,7 @@ class Fanfold(Declarations):
             "max_attempts": max_attempts,
             "grace": grace,
         }
-        self.words: Mapping[str, str] = {"entity_id": entity, "task_name": task}
-        super().__init__(entity=entity, task=task)
+        super().__init__(entity=entity, task=task, kafka=kafka)
         self.telemetry = Telemetry(LogSubscriber(self.words))
         self._group_by = group_by
         self._sqs_client = sqs_client
@@ -235,12 +236,15 @@ class Fanfold(Declarations):
 
         Raises:
             ConfigurationError: no task is declared, or `on_complete` is and there is no ledger.
+            MissingExtraError: completions are to be published, and Kafka's library isn't there.
         """
         if not len(self.registry):
             raise ConfigurationError("this application declares no task; decorate a function with @app.task(...)")
         parts = await self._open()
         if self.registry.folds and parts.ledger is None:
             raise NoLedgerError("on_complete needs a ledger, which alone knows that all tasks are done; give ledger=…")
+        if self.completions is not None:
+            self.completions.prepare()
         now = self.settings
         executor = Executor(
             self.registry,

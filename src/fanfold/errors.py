@@ -103,6 +103,12 @@ class LedgerError(FanfoldError):
     """The ledger refused a write or can't be reached."""
 
 
+class LedgerUnavailableError(LedgerError):
+    """The ledger can't be reached, is starting, or is overloaded; trying again may help."""
+
+    transient = True
+
+
 class FanOutSealedError(LedgerError):
     """An event was enqueued again with another set of task names than its fan-out was sealed with."""
 
@@ -113,6 +119,20 @@ class UnknownFanOutError(LedgerError, LookupError):
 
 class NoLedgerError(LedgerError, ConfigurationError):
     """Something that only a ledger can answer was asked without one."""
+
+
+class KafkaError(FanfoldError):
+    """Kafka refused a request, or can't be reached."""
+
+
+class KafkaUnavailableError(KafkaError):
+    """Kafka can't be reached, or didn't acknowledge in time; trying again may help."""
+
+    transient = True
+
+
+class PoisonEventError(KafkaError):
+    """An event that can never be enqueued, where the source was told to stop at one. Its offset isn't committed."""
 
 
 class StorageError(BrokerError, LedgerError):

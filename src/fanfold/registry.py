@@ -7,7 +7,7 @@ import inspect
 import keyword
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final, TypeVar
 
@@ -15,6 +15,7 @@ import msgspec
 
 from fanfold import limits
 from fanfold.errors import ConfigurationError, DeclarationError, InvalidInputError, UnknownTaskError
+from fanfold.fold import FAN_OUT, Step, alone, followed_in_thread, followed_on_loop
 from fanfold.model import FOLD_NAME, Json
 from fanfold.retry import Backoff
 
@@ -80,6 +81,8 @@ class Registry:
         self._tasks: dict[str, Definition] = {}
         self.fold: Definition | None = None
         self.failed_fold: Definition | None = None
+        self._step: Step | None = None
+        self._step_alone: Definition | None = None
         self.on_dead: Definition | None = None
 
     def __contains__(self, name: object) -> bool:
@@ -93,11 +96,18 @@ class Registry:
 
     def get(self, name: str) -> Definition | None:
         """The task of that name (under its reserved one, whatever handles a fold), or None."""
-        return (self.fold or self.failed_fold) if name == FOLD_NAME else self._tasks.get(name)
+        if name == FOLD_NAME:
+            return self.fold_for(failed=False) or self.failed_fold
+        return self._tasks.get(name)
 
     def fold_for(self, *, failed: bool) -> Definition | None:
-        """What handles the completion of a fan-out that failed, or that didn't; None: nothing does."""
-        return (self.failed_fold if failed else None) or self.fold
+        """What handles the completion of a fan-out that failed, or that didn't, and its step; None: nothing does."""
+        handler = (self.failed_fold if failed else None) or self.fold
+        if handler is None or self._step is None:
+            return handler or self._step_alone
+        compose = followed_on_loop if handler.runs is Runs.ON_LOOP else followed_in_thread
+        both = compose(handler.function, self._step)
+        return replace(handler, function=both, parameters={**handler.parameters, FAN_OUT: "fan_out"})
 
     @property
     def folds(self) -> bool:
@@ -142,6 +152,27 @@ class Registry:
         self.failed_fold = self._hook("on_failure", self.failed_fold, function, FOLD_PARAMETERS, **options)
         return function
 
+    def follow_fold(self, step: Step, **options: Any) -> None:
+        """Let `step` run behind the fold's handler, whichever that is, or alone where there is none, in the same task.
+
+        The handler goes first: whoever is told by the step that a fan-out is complete finds the handler's work done.
+        `options` (timeout, max_attempts, backoff) hold where there is no handler; its own ones count for both.
+
+        Raises:
+            DeclarationError: there is one already, or an option can't work.
+        """
+        if self._step is not None:
+            raise DeclarationError("publish_completions is declared twice; a fold has one record")
+        name = "fanfold.publish_completions"
+        self._step_alone = Definition(
+            name=name,
+            function=alone(step),
+            runs=Runs.ON_LOOP,
+            parameters={FAN_OUT: "fan_out"},
+            **_checked(name, **options),
+        )
+        self._step = step
+
     def add_on_dead(self, function: F, *, timeout: float = 60.0) -> F:
         """Declare what is told of each task that is set aside. Raises DeclarationError as above."""
         self.on_dead = self._hook("on_task_dead", self.on_dead, function, DEAD_PARAMETERS, timeout=timeout)
@@ -164,7 +195,7 @@ class Registry:
     def _define(
         self, name: str, function: Callable[..., Any], known: Collection[str], *, process: bool, **options: Any
     ) -> Definition:
-        parameters = self._parameters(name, function, known)
+        parameters = parameters_of(f"task {name!r}", function, known, self._words)
         runs = _where(name, function, parameters, process=process)
         return Definition(
             name=name,
@@ -175,22 +206,34 @@ class Registry:
             **_checked(name, **options),
         )
 
-    def _parameters(self, name: str, function: Callable[..., Any], known: Collection[str]) -> dict[str, str]:
-        meanings = {self._words.get(value, value): value for value in known} | {value: value for value in known}
-        found: dict[str, str] = {}
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                found |= {self._words.get(value, value): value for value in known if value not in found.values()}
-            elif parameter.name not in meanings or parameter.kind in (
-                parameter.POSITIONAL_ONLY,
-                parameter.VAR_POSITIONAL,
-            ):
-                raise DeclarationError(
-                    f"task {name!r} asks for {str(parameter)!r}; a task can ask, by keyword, for {', '.join(meanings)}"
-                )
-            else:
-                found[parameter.name] = meanings[parameter.name]
-        return found
+
+def parameters_of(
+    what: str, function: Callable[..., Any], known: Collection[str], words: Mapping[str, str]
+) -> dict[str, str]:
+    """What a function asks for by parameter name: its parameters and the values of `known` that they mean.
+
+    `words` are the team's own for some of the values. `**keywords` get all that is left.
+
+    Raises:
+        DeclarationError: it asks for something that nobody knows; the text begins with `what`.
+    """
+    meanings = {words.get(value, value): value for value in known} | {value: value for value in known}
+    found: dict[str, str] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            found |= {words.get(value, value): value for value in known if value not in found.values()}
+        elif parameter.name not in meanings or parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
+            raise DeclarationError(
+                f"{what} asks for {str(parameter)!r}; it can ask, by keyword, for {', '.join(meanings)}"
+            )
+        else:
+            found[parameter.name] = meanings[parameter.name]
+    return found
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it makes a coroutine: an async function, or an object whose `__call__` is one."""
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
 
 def check_text(what: str, value: object) -> str:
@@ -230,7 +273,7 @@ def _check_name(name: str) -> None:
 
 
 def _where(name: str, function: Callable[..., Any], parameters: Mapping[str, str], *, process: bool) -> Runs:
-    asynchronous = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+    asynchronous = is_async(function)
     if not process:
         return Runs.ON_LOOP if asynchronous else Runs.IN_THREAD
     if asynchronous:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, NoReturn
 
 from fanfold.app import Fanfold
 from fanfold.service import Deadline
@@ -30,12 +30,8 @@ def run_worker(app: Fanfold) -> None:
     """
     with asyncio.Runner() as runner:
         runner.run(_serve(app))
-        if runner.run(_tasks_go_on()) or _threads_go_on():
-            # What outlived its task can't be ended; loop and interpreter would wait for it for ever.
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
+        if runner.run(_tasks_go_on()) or threads_go_on():
+            exit_at_once(0)
 
 
 async def _serve(app: Fanfold) -> None:
@@ -79,7 +75,15 @@ async def _tasks_go_on() -> bool:
     return bool(left) and bool((await asyncio.wait(left, timeout=_LAST_MOMENT))[1])
 
 
-def _threads_go_on() -> bool:
+def exit_at_once(code: int) -> NoReturn:
+    """End the process although something goes on: nobody can end it, and loop and interpreter would wait for ever."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def threads_go_on() -> bool:
     """Whether the work of a task, or what it gave to another thread, still runs after the worker's end."""
     until = time.monotonic() + _LAST_MOMENT
     threads = [t for t in threading.enumerate() if t.name.startswith("fanfold-") and not t.daemon]

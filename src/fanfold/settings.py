@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from fanfold.errors import ConfigurationError
@@ -59,18 +59,26 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -
     Raises:
         ConfigurationError: a variable's value isn't of its setting's type; the text names it.
     """
-    values = {name: value for name, value in given.items() if value is not None}
-    for field in fields(Settings):
-        if field.name not in values and (found := _from(environ, field.name)) is not None:
-            values[field.name] = found
-    return Settings(**values)
+    return Settings(**values(given, environ, VARIABLES, _TYPES))
 
 
-def _from(environ: Mapping[str, str], name: str) -> Any:
-    for variable in VARIABLES[name]:
-        if environ.get(variable):
-            return _typed(variable, environ[variable], _TYPES.get(name, str))
-    return None
+def values(
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    variables: Mapping[str, Sequence[str]],
+    types: Mapping[str, Callable[[str], Any]],
+) -> dict[str, Any]:
+    """What was `given` (None: not given), and for the rest of `variables` what the environment says of them.
+
+    Raises:
+        ConfigurationError: a variable's value isn't of its type in `types` (a ValueError there; str where it has none).
+    """
+    found = {name: value for name, value in given.items() if value is not None}
+    for name, names in variables.items():
+        set_ = next((variable for variable in names if environ.get(variable)), None)
+        if name not in found and set_ is not None:
+            found[name] = _typed(set_, environ[set_], types.get(name, str))
+    return found
 
 
 def _seconds(text: str) -> float:

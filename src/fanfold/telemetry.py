@@ -35,6 +35,13 @@ _LEVELS: Final[Mapping[str, int]] = {
     "cancellations.failed": logging.WARNING,
     "permission.missing": logging.WARNING,
     "dead_letter.unavailable": logging.WARNING,
+    "kafka.commit_failed": logging.WARNING,
+    "kafka.error": logging.WARNING,
+    "kafka.failed": logging.ERROR,
+    "kafka.left_behind": logging.WARNING,
+    "kafka.lost": logging.WARNING,
+    "kafka.poison": logging.ERROR,
+    "kafka.waiting": logging.WARNING,
 }
 
 

@@ -9,7 +9,7 @@ from fanfold.brokers.protocol import Broker
 from fanfold.brokers.sqlite import SqliteBroker
 from fanfold.clock import Clock
 from fanfold.database import Database
-from fanfold.errors import ConfigurationError
+from fanfold.errors import ConfigurationError, MissingExtraError
 from fanfold.ledgers.protocol import Ledger
 from fanfold.ledgers.sqlite import SqliteLedger
 from fanfold.settings import Settings
@@ -66,4 +66,16 @@ def _ledger(url: str | None, clock: Clock) -> Ledger | None:
         return None
     if is_sqlite(url):
         return SqliteLedger(url, clock=clock)
-    raise ConfigurationError(f"ledger {url!r}: write sqlite:///ledger.db, or {NO_LEDGER!r} for none")
+    if url.startswith(("postgresql://", "postgres://")):
+        return _postgres(url, clock)
+    raise ConfigurationError(
+        f"ledger {url!r}: write sqlite:///ledger.db, postgresql://user@host/database, or {NO_LEDGER!r} for none"
+    )
+
+
+def _postgres(url: str, clock: Clock) -> Ledger:
+    try:
+        from fanfold.ledgers.postgres import PostgresLedger  # noqa: PLC0415 - psycopg is an extra
+    except ImportError as error:
+        raise MissingExtraError("a ledger on PostgreSQL needs psycopg: pip install 'fanfold[postgres]'") from error
+    return PostgresLedger(url, clock=clock)

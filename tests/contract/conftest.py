@@ -7,7 +7,7 @@ from ledger_kinds import LEDGERS
 @pytest.fixture(params=LEDGERS)
 def connect(request, tmp_path, clock):
     """Makes ledgers on one store, as several processes would."""
-    return lambda: LEDGERS[request.param](tmp_path, clock)
+    return lambda: LEDGERS[request.param](request, tmp_path, clock)
 
 
 @pytest.fixture

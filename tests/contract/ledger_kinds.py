@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from fanfold.ledgers.postgres import PostgresLedger
 from fanfold.ledgers.sqlite import SqliteLedger
+from postgres_server import schema_of
 
-LEDGERS = {"sqlite": lambda folder, clock: SqliteLedger(f"sqlite:///{folder}/ledger.db", clock=clock)}
+
+def sqlite(_request, folder, clock):
+    return SqliteLedger(f"sqlite:///{folder}/ledger.db", clock=clock)
+
+
+def postgres(request, folder, clock):
+    server = request.getfixturevalue("postgres")
+    return PostgresLedger(f"{server.url}?schema={schema_of(folder)}", clock=clock)
+
+
+LEDGERS = {"sqlite": sqlite, "postgres": postgres}

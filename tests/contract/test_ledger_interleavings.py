@@ -254,9 +254,9 @@ class Interleavings(RuleBasedStateMachine):
 
 @pytest.mark.timeout(600)  # a failure is first made small
 @pytest.mark.parametrize("kind", LEDGERS)
-def test_names_end_once_and_the_fold_is_announced_once_whatever_happens_in_between(kind, tmp_path):
+def test_names_end_once_and_the_fold_is_announced_once_whatever_happens_in_between(kind, request, tmp_path):
     fan_outs = itertools.count()
-    ledger = LEDGERS[kind](tmp_path, FakeClock())
+    ledger = LEDGERS[kind](request, tmp_path, FakeClock())
     with asyncio.Runner() as runner:
         runner.run(ledger.start())
         run_state_machine_as_test(

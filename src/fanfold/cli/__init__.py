@@ -1,4 +1,4 @@
-"""The command line: `fanfold worker | enqueue | status | serve | demo`."""
+"""The command line: one module a command, or a group of commands that share their options."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from typing import Any
 import click
 
 from fanfold import __version__
+from fanfold.cli.cancel import cancel
 from fanfold.cli.common import INTERRUPTED
+from fanfold.cli.cost import cost
 from fanfold.cli.demo import demo
+from fanfold.cli.doctor import doctor
 from fanfold.cli.enqueue import enqueue
+from fanfold.cli.kafka import kafka
+from fanfold.cli.plan import plan
+from fanfold.cli.provision import provision
+from fanfold.cli.rerun import rerun
 from fanfold.cli.serve import serve
 from fanfold.cli.status import status
+from fanfold.cli.template import template
 from fanfold.cli.worker import worker
 from fanfold.errors import FanfoldError
 
@@ -41,6 +49,7 @@ def main() -> None:
       fanfold demo                               real work, several processes, nothing to set up
       fanfold worker app:app                     work on an application's tasks
       fanfold enqueue --app app:app doc-1 title  enqueue one event
+      fanfold kafka app:app --group fields       enqueue the events of Kafka topics
       fanfold status                             what is waiting, running, done
       fanfold serve tasks.db                     the embedded queue as an SQS endpoint, for other languages
 
@@ -49,5 +58,19 @@ def main() -> None:
     """
 
 
-for command in (worker, enqueue, status, serve, demo):
+for command in (
+    worker,
+    enqueue,
+    kafka,
+    status,
+    demo,
+    provision,
+    template,
+    doctor,
+    cost,
+    plan,
+    cancel,
+    rerun,
+    serve,
+):
     main.add_command(command)

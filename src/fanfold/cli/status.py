@@ -1,18 +1,18 @@
-"""`fanfold status`: the queue, the fan-outs, and the tasks of one."""
+"""`fanfold status`: the queue, the fan-outs, and the tasks of one; with `--watch`, as they change."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-import json
+import math
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import click
-from rich.table import Table
 
 from fanfold.app import Fanfold
+from fanfold.cli import chain, shown
 from fanfold.cli.common import (
     addresses,
     app_option,
@@ -24,18 +24,37 @@ from fanfold.cli.common import (
     to_people,
     to_scripts,
 )
+from fanfold.cli.watch import Seen, is_over, watch_here
 from fanfold.errors import ConfigurationError, NoLedgerError
-from fanfold.model import FanOut, Json, QueueStatus, TaskState
+from fanfold.model import FanOut
 
 STILL_OPEN: Final = 3
 WITH_FAILURES: Final = 4
 
-_COLOURS: Final = {
-    TaskState.SUCCEEDED: "green",
-    TaskState.DEAD: "red",
-    TaskState.FAILED: "yellow",
-    TaskState.RUNNING: "cyan",
-}
+_FURTHEST: Final = 100_000
+"""Newest fan-outs among which those that match a filter are looked for."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which fan-outs to list."""
+
+    open_only: bool
+    failed_only: bool
+    entity_id: str | None
+    limit: int
+
+    def matches(self, fan_out: FanOut) -> bool:
+        """Whether a fan-out is among them."""
+        if self.open_only and fan_out.completed_at is not None:
+            return False
+        return not self.failed_only or shown.has_failed(fan_out)
+
+
+def _interval(_: click.Context, __: click.Parameter, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise click.BadParameter(f"{value}: write seconds as a number above 0")
+    return value
 
 
 @click.command(short_help="Show the queue and the newest fan-outs, or one's tasks.")
@@ -43,16 +62,37 @@ _COLOURS: Final = {
 @app_option
 @addresses
 @click.option("--open", "open_only", is_flag=True, help="Only fan-outs that aren't complete.")
+@click.option(
+    "--failed",
+    "failed_only",
+    is_flag=True,
+    help="Only those of which more tasks than are tolerated, or the completion, failed.",
+)
+@click.option("--entity", "entity_id", metavar="ID", help="Only fan-outs of this entity.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Fan-outs to list.")
+@click.option("--watch", "watching", is_flag=True, help="Go on: redrawn in a terminal, a line a change in a pipe.")
+@click.option(
+    "--every",
+    type=float,
+    default=1.0,
+    show_default=True,
+    callback=_interval,
+    metavar="SECONDS",
+    help="Between two looks of --watch.",
+)
 @as_json
 def status(
-    fan_out_id: str | None, target: str | None, *, open_only: bool, limit: int, as_json: bool, **overrides: Any
+    fan_out_id: str | None, target: str | None, *, watching: bool, every: float, as_json: bool, **given: Any
 ) -> None:
-    """Show the queue's counts and the newest fan-outs, or the tasks of one FAN_OUT_ID.
+    """Show the queue's counts and the newest fan-outs, or the tasks of one FAN_OUT_ID and the stages around it.
 
     \b
-      fanfold status --queue-url sqlite:///tasks.db
+      fanfold status --queue-url sqlite:///tasks.db --failed
       fanfold status 01a3185c50007cec8e61feb5556ca079 --json
+      fanfold status 01a3185c50007cec8e61feb5556ca079 --watch
+
+    --watch of a fan-out ends when it has ended (with --app, when its completion has too); without one it goes on until
+    Ctrl-C. With --json it prints an object on a line for each change.
 
     \b
     With FAN_OUT_ID the exit code says how it stands:
@@ -61,109 +101,111 @@ def status(
       4  complete, but a task or the completion itself was set aside
       1  not found, or another error
     """
-    with load(target, **overrides) as app:
+    wanted = Wanted(**{name: given.pop(name) for name in ("open_only", "failed_only", "entity_id", "limit")})
+    _check(fan_out_id, wanted)
+    with load(target, **given) as app:
         require_file(app)
-        if fan_out_id is None:
-            _show_overview(app, open_only=open_only, limit=limit, as_json=as_json)
-            return
-        fan_out = app.fan_out(fan_out_id).get()
-        if fan_out is None:
-            raise ConfigurationError(
-                f"fan-out {fan_out_id!r} isn't in the ledger; `fanfold status` lists those that are"
-            )
-        _show_one(app, fan_out, as_json=as_json)
+        if watching:
+            fan_out = _watch(app, fan_out_id, wanted, every=every, as_json=as_json)
+        elif fan_out_id is None:
+            return _show_overview(app, wanted, as_json=as_json)
+        else:
+            fan_out = _found(app, fan_out_id)
+            _show_one(app, fan_out, as_json=as_json)
     sys.exit(_exit_code(fan_out))
 
 
-def _show_overview(app: Fanfold, *, open_only: bool, limit: int, as_json: bool) -> None:
-    counts, fan_outs = app.status(), _fan_outs(app, limit=limit, open_only=open_only)
+def _check(fan_out_id: str | None, wanted: Wanted) -> None:
+    if wanted.open_only and wanted.failed_only:
+        raise click.UsageError("--open and --failed: no fan-out is both")
+    if fan_out_id is not None and (wanted.open_only or wanted.failed_only or wanted.entity_id is not None):
+        raise click.UsageError("--open, --failed and --entity choose among fan-outs; FAN_OUT_ID names one already")
+
+
+def _found(app: Fanfold, fan_out_id: str) -> FanOut:
+    fan_out = app.fan_out(fan_out_id).get()
+    if fan_out is None:
+        raise ConfigurationError(f"fan-out {fan_out_id!r} isn't in the ledger; `fanfold status` lists those that are")
+    return fan_out
+
+
+def _show_overview(app: Fanfold, wanted: Wanted, *, as_json: bool) -> None:
+    counts, fan_outs = app.status(), _fan_outs(app, wanted)
     if as_json:
-        known = None if fan_outs is None else [_summary(fan_out) for fan_out in fan_outs]
+        known = None if fan_outs is None else [shown.summary(fan_out) for fan_out in fan_outs]
         to_scripts({"queue": dataclasses.asdict(counts), "fan_outs": known})
         return
-    to_people().print(_queue_line(app, counts), markup=False, soft_wrap=True)
+    to_people().print(shown.queue_line(app.settings.queue_url, counts), markup=False, soft_wrap=True)
     if fan_outs:
-        print_table(_overview(app, fan_outs))
+        print_table(shown.overview(app.words, fan_outs))
     elif fan_outs is None:
         click.echo("There is no ledger, so nobody knows the fan-outs; give --ledger.")
     else:
-        click.echo("No fan-outs" + (" are open." if open_only else " yet."))
+        click.echo(_none(wanted))
 
 
-def _fan_outs(app: Fanfold, *, limit: int, open_only: bool) -> list[FanOut] | None:
+def _none(wanted: Wanted) -> str:
+    of = f" of {wanted.entity_id}" if wanted.entity_id is not None else ""
+    return f"No fan-outs{of} {'are open' if wanted.open_only else 'have failed' if wanted.failed_only else 'yet'}."
+
+
+def _fan_outs(app: Fanfold, wanted: Wanted) -> list[FanOut] | None:
     try:
-        return app.fan_outs(limit=limit, open_only=open_only)
+        return asyncio.run(_matching(app, wanted))
     except NoLedgerError:
         return None
 
 
-def _queue_line(app: Fanfold, counts: QueueStatus) -> str:
-    return (
-        f"{app.settings.queue_url}: {counts.messages_available} available, {counts.messages_in_flight} in flight, "
-        f"{counts.messages_delayed} delayed"
-    )
+async def _matching(app: Fanfold, wanted: Wanted) -> list[FanOut]:
+    """The newest that match. The ledger knows open ones and an entity's; among those, the rest is looked for here."""
+    open_only = wanted.open_only and wanted.entity_id is None
+    asked = wanted.limit
+    while True:
+        found = await app.fan_outs_async(limit=asked, open_only=open_only, entity_id=wanted.entity_id)
+        matching = list(filter(wanted.matches, found))[: wanted.limit]
+        if len(matching) == wanted.limit or len(found) < asked or asked >= _FURTHEST:
+            return matching
+        asked *= 4
 
 
-def _overview(app: Fanfold, fan_outs: Sequence[FanOut]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("fan-out", app.words["entity_id"]):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("tasks", "succeeded", "dead", "waiting", "running"):
-        table.add_column(heading, justify="right")
-    for heading in ("state", "created"):
-        table.add_column(heading)
-    for fan_out in fan_outs:
-        p = fan_out.progress
-        numbers = (fan_out.total_tasks, p.succeeded, p.dead, p.pending + p.failed, p.running)
-        names = one_line(fan_out.fan_out_id), one_line(fan_out.entity_id)
-        table.add_row(*names, *map(str, numbers), _state(fan_out), _time(fan_out.created_at))
-    return table
+def _watch(app: Fanfold, fan_out_id: str | None, wanted: Wanted, *, every: float, as_json: bool) -> FanOut:
+    if fan_out_id is None:
+        look, over = partial(_look_around, app, wanted), _never
+    else:
+        look, over = partial(_look_at, app, fan_out_id), partial(_one_is_over, folds=app.registry.folds)
+    return asyncio.run(watch_here(app, look, every=every, as_json=as_json, over=over)).fan_outs[0]
+
+
+async def _look_around(app: Fanfold, wanted: Wanted) -> Seen:
+    return Seen(await app.status_async(), await _matching(app, wanted))
+
+
+async def _look_at(app: Fanfold, fan_out_id: str) -> Seen:
+    return Seen(None, [await app.fan_out(fan_out_id).summary_async()])
+
+
+def _never(_: Seen) -> bool:
+    return False
+
+
+def _one_is_over(seen: Seen, *, folds: bool) -> bool:
+    return is_over(seen.fan_outs[0], folds=folds)
 
 
 def _show_one(app: Fanfold, fan_out: FanOut, *, as_json: bool) -> None:
+    links = chain.chain(app, fan_out)
     if as_json:
-        to_scripts(_summary(fan_out) | {"tasks": [dataclasses.asdict(record) for record in fan_out.tasks]})
+        tasks = [dataclasses.asdict(record) for record in fan_out.tasks]
+        to_scripts(shown.summary(fan_out) | {"chain": chain.records(links), "tasks": tasks})
         return
-    about = one_line(f"{fan_out.fan_out_id}  {app.words['entity_id']} {fan_out.entity_id}  {_state(fan_out)}")
-    to_people().print(about, soft_wrap=True)
-    table = Table(box=None, pad_edge=False)
-    table.add_column(app.words["task_name"], no_wrap=True)
-    for heading in ("state", "attempts"):
-        table.add_column(heading)
-    table.add_column("result or reason", overflow="fold")
-    for record in fan_out.tasks:
-        said = record.failure or _said(record.result)
-        state = one_line(record.state, style=_COLOURS.get(record.state, ""))
-        table.add_row(one_line(record.task_name), state, str(record.attempts), one_line(said, length=100))
-    print_table(table)
-
-
-def _said(result: Json) -> str:
-    if result is None or isinstance(result, str):
-        return result or ""
-    return json.dumps(result, ensure_ascii=False)
+    about = f"{fan_out.fan_out_id}  {app.words['entity_id']} {fan_out.entity_id}  {shown.state(fan_out)}"
+    to_people().print(one_line(about), soft_wrap=True)
+    print_table(shown.tasks(app.words, fan_out))
+    if len(links) > 1:
+        to_people().print("stages:", chain.tree(links, fan_out), sep="\n", soft_wrap=True)
 
 
 def _exit_code(fan_out: FanOut) -> int:
     if fan_out.completed_at is None:
         return STILL_OPEN
-    whole = fan_out.progress.succeeded == fan_out.total_tasks and fan_out.fold_state is not TaskState.DEAD
-    return 0 if whole else WITH_FAILURES
-
-
-def _state(fan_out: FanOut) -> str:
-    if fan_out.completed_at is None:
-        return "open"
-    if fan_out.fold_state in (None, TaskState.SUCCEEDED):
-        return "complete"
-    return f"complete, fold {fan_out.fold_state}"
-
-
-def _summary(fan_out: FanOut) -> dict[str, Any]:
-    record = dataclasses.asdict(fan_out)
-    del record["tasks"]
-    return record | {"state": _state(fan_out)}
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%dT%H:%M:%S")  # one word: never wrapped
+    return 0 if shown.is_whole(fan_out) else WITH_FAILURES

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from fanfold import codec
-from fanfold.errors import FanOutSealedError
+from fanfold.ledgers import sealing
 from fanfold.ledgers.protocol import Opened, Plan
 from fanfold.ledgers.rows import SQL
 from fanfold.model import TaskSpec, TaskState
@@ -32,12 +31,12 @@ def open_at_once(connection: sqlite3.Connection, plan: Plan, now: float) -> Open
     if begun is None:
         return _found(connection, plan, now)
     connection.executemany(SQL["add_task"], _task_rows(begun, 0, plan.tasks, now))
-    return _new(plan)
+    return sealing.new(plan)
 
 
 def begin(connection: sqlite3.Connection, plan: Plan, now: float) -> Opening | Opened:
     """Begin to write a large plan, go on with one that was left half written, or find it sealed."""
-    digest = _digest(plan)
+    digest = sealing.digest(plan)
     number = _insert(connection, plan, digest, now)
     if number is None:
         number, _, opening = connection.execute(SQL["opening"], (plan.fan_out_id,)).fetchone()
@@ -65,16 +64,13 @@ def seal(connection: sqlite3.Connection, opening: Opening, plan: Plan, now: floa
     if _sealed_meanwhile(connection, opening, plan):
         return _found(connection, plan, now)
     connection.execute(SQL["seal"], {"number": opening.number, "opening": opening.digest, "now": now})
-    return _new(plan)
+    return sealing.new(plan)
 
 
 def _sealed_meanwhile(connection: sqlite3.Connection, opening: Opening, plan: Plan) -> bool:
     row = connection.execute(SQL["opening"], (plan.fan_out_id,)).fetchone()
     if row is None or row[0] != opening.number or row[2] not in (None, opening.digest):
-        raise FanOutSealedError(
-            f"event {plan.event_id!r} of {plan.entity_id!r} is being enqueued elsewhere with other task names. Use "
-            "another event_id for another set of tasks."
-        )
+        raise sealing.taken_over(plan)
     return row[2] is None
 
 
@@ -106,15 +102,7 @@ def _found(connection: sqlite3.Connection, plan: Plan, now: float) -> Opened:
         _drop_unsealed(connection, plan)
         return open_at_once(connection, plan, now)
     states = {name: TaskState(state) for name, state in connection.execute(SQL["states"], (number,))}
-    planned = {task.name for task in plan.tasks}
-    if planned != states.keys():
-        added, missing = sorted(planned - states.keys()), sorted(states.keys() - planned)
-        raise FanOutSealedError(
-            f"event {plan.event_id!r} of {plan.entity_id!r} was enqueued before with other task names (new: "
-            f"{_some(added)}, missing: {_some(missing)}); a fan-out is sealed. Use another event_id for another set of "
-            "tasks."
-        )
-    return Opened(generation=generation, states=states)
+    return sealing.found(plan, generation, states)
 
 
 def _drop_unsealed(connection: sqlite3.Connection, plan: Plan) -> None:
@@ -127,19 +115,3 @@ def _task_rows(number: int, at: int, tasks: Sequence[TaskSpec], now: float) -> l
         (number, task.name, position, codec.to_json(task.config, what=f"config of {task.name!r}"), now)
         for position, task in enumerate(tasks, at)
     ]
-
-
-def _new(plan: Plan) -> Opened:
-    return Opened(generation=0, states=dict.fromkeys((task.name for task in plan.tasks), TaskState.PENDING))
-
-
-def _digest(plan: Plan) -> str:
-    hashed = hashlib.sha256()
-    for task in plan.tasks:
-        name = task.name.encode()
-        hashed.update(len(name).to_bytes(4, "big") + name)
-    return hashed.hexdigest()
-
-
-def _some(names: Sequence[str]) -> list[str]:
-    return [*names[:10], *(["…"] if len(names) > 10 else [])]  # noqa: PLR2004

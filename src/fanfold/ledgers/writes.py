@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from fanfold.ledgers import rows
+from fanfold.ledgers.endings import CANCELLED_BY
 from fanfold.ledgers.protocol import Cancelled, Claim, Claimed, Finish, Recorded, Unsent
 from fanfold.ledgers.rows import SQL
-from fanfold.model import FOLD_NAME, Ended, Failure, TaskState
-
-_WHY: Final = {
-    Ended.ENOUGH: "enough of the fan-out's tasks had succeeded",
-    Ended.FAILED: "more of the fan-out's tasks had failed than are tolerated",
-    Ended.DEADLINE: "the fan-out's deadline came",
-    Ended.CANCELLED: "it was cancelled",
-}
+from fanfold.model import FOLD_NAME, Ended, TaskState
 
 
 def claim(connection: sqlite3.Connection, claim: Claim, now: float) -> Claimed | None:
@@ -57,7 +51,7 @@ def cancel(
     number = _number(connection, fan_out_id)
     if number is None:
         return None
-    values = {"number": number, "failure": _cancelled(ended), "now": now}
+    values = {"number": number, "failure": CANCELLED_BY[ended], "now": now}
     if task_names is None:
         names = [name for (name,) in connection.execute(SQL["cancel_rest"], values).fetchall()]
         connection.execute(SQL["complete"], {"number": number, "ended": ended, "now": now})
@@ -157,7 +151,9 @@ def _conclude(connection: sqlite3.Connection, fan_out_id: str, now: float) -> No
         return
     connection.execute(SQL["complete"], {"number": number, "ended": ended, "now": now})
     if left and cancel_rest:
-        connection.execute(SQL["cancel_rest"], {"number": number, "failure": _cancelled(ended), "now": now}).fetchall()
+        connection.execute(
+            SQL["cancel_rest"], {"number": number, "failure": CANCELLED_BY[ended], "now": now}
+        ).fetchall()
 
 
 def _early_end(connection: sqlite3.Connection, number: int, enough: int | None, tolerated: int | None) -> Ended | None:
@@ -191,8 +187,3 @@ def _number(connection: sqlite3.Connection, fan_out_id: str) -> int | None:
 def _terminal(connection: sqlite3.Connection, number: int) -> list[str]:
     states: tuple[Any, ...] = (TaskState.DEAD, TaskState.CANCELLED, TaskState.SUCCEEDED)
     return [name for state in states for (name,) in connection.execute(SQL["terminal_names"], (number, state))]
-
-
-def _cancelled(ended: Ended) -> str:
-    failure = Failure(type="Cancelled", message=_WHY.get(ended, "it was cancelled"))
-    return msgspec.json.encode(failure).decode()

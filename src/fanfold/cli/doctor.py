@@ -1,0 +1,178 @@
+"""`fanfold doctor`: looks a set-up over, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import random
+import sys
+from typing import Any, Final
+
+import click
+
+from fanfold import wiring
+from fanfold.app import Fanfold
+from fanfold.cli.common import addresses, app_option, as_json, load, to_scripts
+from fanfold.deploy.description import check_dlq_url
+from fanfold.deploy.doctor import judge, judge_tasks
+from fanfold.deploy.findings import Application, Finding, Grade, error, fine, warning, worst
+from fanfold.deploy.roles import ROLES
+from fanfold.errors import FanfoldError
+from fanfold.ledgers.protocol import Ledger
+from fanfold.settings import Settings
+from fanfold.urls import is_sqlite, parse_sqlite
+
+_EXIT: Final = {Grade.OK: 0, Grade.WARNING: 3, Grade.ERROR: 1}
+_LEDGER: Final = "FANFOLD_LEDGER=postgresql://USER@HOST/DATABASE (pip install 'fanfold[postgres]')"
+_MARKS: Final = {Grade.OK: "ok     ", Grade.WARNING: "warning", Grade.ERROR: "ERROR  "}
+
+
+@click.command(short_help="Look a set-up over: what is wrong, why, and the cure.")
+@app_option
+@addresses
+@click.option("--role", type=click.Choice(ROLES), default="worker", show_default=True, help="Whose rights to look at.")
+@as_json
+def doctor(target: str | None, *, role: str, as_json: bool, **overrides: Any) -> None:
+    """Look queue, dead letter queue, ledger, rights, credentials, clock, tasks and Kafka over. Nothing is changed.
+
+    \b
+      fanfold doctor --app app:app
+      fanfold doctor --queue-url https://sqs.eu-west-1.amazonaws.com/123456789012/tasks.fifo --role producer
+
+    \b
+    Each finding says what it is, why it matters and what cures it. Exit codes:
+      0  all is well
+      3  something is worth a thought
+      1  something is broken
+    """
+    app = load(target, **overrides)
+    findings = [*asyncio.run(_examine(app, role)), *_kafka(app)]
+    if as_json:
+        to_scripts([dataclasses.asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            _print(finding)
+    sys.exit(_EXIT[worst(findings)])
+
+
+async def _examine(app: Fanfold, role: str) -> list[Finding]:
+    settings, application = app.settings, _application(app)
+    if missing := _missing_files(settings):
+        return [*missing, *judge_tasks(application)]
+    try:
+        if not is_sqlite(settings.queue_url) and settings.dlq_url is not None:
+            check_dlq_url(settings.queue_url, settings.dlq_url)
+        broker, ledger = wiring.connect(
+            settings,
+            sqs_client=None,
+            clock=app.clock,
+            rng=random.Random(),  # noqa: S311 - jitter
+            telemetry=app.telemetry,
+        )
+    except FanfoldError as refused:
+        return [_broken("configuration", refused, "nothing works without queue and ledger")]
+    found = [await _ledger(ledger, settings)]
+    try:
+        await broker.open()
+        if is_sqlite(settings.queue_url):
+            return [fine("queue", f"{settings.queue_url} answers"), *found, *judge_tasks(application)]
+        return [*found, *await _on_sqs(broker, settings, role, application)]
+    except FanfoldError as refused:
+        return [*found, _broken("queue", refused, "nothing works without the queue"), *judge_tasks(application)]
+    finally:
+        await broker.close()
+
+
+async def _on_sqs(broker: Any, settings: Settings, role: str, application: Application) -> list[Finding]:
+    from fanfold.deploy import probes  # noqa: PLC0415 - boto3 only where it is used
+
+    url = settings.queue_url
+    region = await asyncio.to_thread(probes.region_used, url, settings.region)
+    seen = await probes.look(broker, url, broker.dlq_url, region=region, role=role)
+    skew = await asyncio.to_thread(probes.clock_skew, url, settings.region)
+    kind = await asyncio.to_thread(probes.key_kind, url, settings.region)
+    return judge(dataclasses.replace(seen, skew=skew, key_kind=kind), application)
+
+
+def _kafka(app: Fanfold) -> list[Finding]:
+    """What the application needs of Kafka; nothing, where it has no events and publishes no completions."""
+    completions = [app.completions.topic] if app.completions is not None else []
+    if not len(app.events) and not completions:
+        return []
+    from fanfold.deploy import kafka  # noqa: PLC0415 - the library is an extra
+    from fanfold.sources import settings  # noqa: PLC0415 - as above
+
+    try:
+        client = settings.client_config(app.kafka)
+        wanted = os.environ.get("FANFOLD_KAFKA_TOPICS", "").replace(",", " ").split()
+        topics = settings.topics(app.events, wanted) if len(app.events) else {}
+        return kafka.look(client, [*topics, *completions])
+    except FanfoldError as refused:
+        return [_broken("kafka", refused, "no event is enqueued, and no completion is published")]
+
+
+def _missing_files(settings: Settings) -> list[Finding]:
+    """Files that nobody has made yet: opening them would make them, and a doctor changes nothing."""
+    urls = {url for url in (settings.queue_url, settings.ledger) if url is not None and is_sqlite(url)}
+    return [
+        warning(
+            "file",
+            f"{url}: there is no such file here",
+            why="the first enqueue or worker makes it; in another folder it would be another queue",
+            cure=f"fanfold provision --queue-url {url} --yes",
+        )
+        for url in sorted(urls)
+        if not parse_sqlite(url).path.exists()
+    ]
+
+
+async def _ledger(ledger: Ledger | None, settings: Settings) -> Finding:
+    if ledger is None:
+        return warning(
+            "ledger",
+            "there is no ledger",
+            why="attempts are the queue's receive counts, nobody knows when a fan-out is done, and events that come "
+            "again after five minutes are worked on again",
+            cure=_LEDGER,
+        )
+    try:
+        await ledger.start()
+        await ledger.list(limit=1)
+    except FanfoldError as refused:
+        return _broken("ledger", refused, "workers can't record anything, so they settle nothing")
+    finally:
+        await ledger.close()
+    if is_sqlite(settings.ledger or settings.queue_url) and not is_sqlite(settings.queue_url):
+        return warning(
+            "ledger",
+            f"the ledger is a file on this machine: {settings.ledger}",
+            why="a worker on another machine has another ledger, and neither knows when a fan-out is done",
+            cure=f"for more than one machine, {_LEDGER}",
+        )
+    return fine("ledger", "the ledger answers, and its tables are up to date")
+
+
+def _application(app: Fanfold) -> Application:
+    settings = app.settings
+    return Application(
+        lease=settings.lease,
+        max_attempts=settings.max_attempts,
+        timeouts={task.name: task.timeout for task in app.registry},
+        attempts={task.name: task.max_attempts for task in app.registry if task.max_attempts is not None},
+        folds=app.registry.folds,
+        has_ledger=(settings.ledger or settings.queue_url) != wiring.NO_LEDGER
+        and (settings.ledger is not None or is_sqlite(settings.queue_url)),
+    )
+
+
+def _broken(check: str, refused: FanfoldError, why: str) -> Finding:
+    what, _, cure = str(refused).partition("; ")
+    return error(check, what, why=why, cure=cure or "as it says")
+
+
+def _print(finding: Finding) -> None:
+    click.echo(f"{_MARKS[finding.grade]}  {finding.what}")
+    for label, text in (("why", finding.why), ("cure", finding.cure)):
+        if text:
+            click.echo(f"         {label + ':':<6}{text}")

@@ -1,0 +1,1 @@
+"""A queue that is set up right: provisioning, templates, checks, costs."""

@@ -1,0 +1,362 @@
+-- What the ledger calls runs in one round trip and one transaction, and locks first whatever it changes. It finds the
+-- tables by the path that it was made with, whatever the session's is, and is told never to read one from end to end:
+-- plans are made once a session, perhaps while the tables are still empty. What it calls in turn needs neither.
+
+-- name: lock_fan_outs
+-- Locks the rows of fan-outs, always in the same order: whoever locks several never waits for one who waits for it. What
+-- comes after in the transaction sees all that was committed before the locks were had.
+CREATE OR REPLACE FUNCTION lock_fan_outs(ids text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM number FROM fan_outs WHERE fan_out_id = ANY (ids) ORDER BY fan_out_id FOR NO KEY UPDATE;
+END $$;
+
+-- name: early_end
+-- Why a tolerant fan-out ends before all of its tasks are terminal, or null.
+CREATE OR REPLACE FUNCTION early_end(f fan_outs) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    enough bigint := f.min_succeeded;
+    too_many bigint := f.tolerated_failures + 1;
+BEGIN
+    IF enough IS NOT NULL AND enough <= (
+        SELECT count(*) FROM (SELECT FROM tasks WHERE fan_out = f.number AND NOT waits AND position >= 0
+            AND state = 'succeeded' LIMIT enough) AS counted
+    ) THEN
+        RETURN 'enough';
+    END IF;
+    IF too_many IS NOT NULL AND too_many <= (
+        SELECT count(*) FROM (SELECT FROM tasks WHERE fan_out = f.number AND NOT waits AND position >= 0
+            AND state IN ('dead', 'cancelled') LIMIT too_many) AS counted
+    ) THEN
+        RETURN 'failed';
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- name: cancel_rest
+-- Cancels what is left of a fan-out; answers the names.
+CREATE OR REPLACE FUNCTION cancel_rest(of bigint, reason text, now double precision) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY WITH cancelled AS (
+        UPDATE tasks SET state = 'cancelled', failure = reason, updated_at = now
+        WHERE fan_out = of AND waits AND position >= 0
+        RETURNING task_name, position
+    ) SELECT task_name FROM cancelled ORDER BY position;
+END $$;
+
+-- name: end_fan_out
+-- Ends an open fan-out for a reason.
+CREATE OR REPLACE FUNCTION end_fan_out(of bigint, reason text, now double precision) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE fan_outs SET completed_at = now, ended = reason, purge_at = now + keep
+    WHERE number = of AND completed_at IS NULL;
+END $$;
+
+-- name: conclude
+-- Notes that something happened in an open fan-out, and ends it if it is time. `reasons`: the failure of tasks that an end
+-- cancels, by the end. A note of the last second is good enough: a new one would cost a write to each index.
+CREATE OR REPLACE FUNCTION conclude(of bigint, reasons jsonb, now double precision) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    f fan_outs;
+    waiting boolean := EXISTS (SELECT FROM tasks WHERE fan_out = of AND waits);
+    reason text;
+BEGIN
+    SELECT * INTO f FROM fan_outs WHERE number = of AND completed_at IS NULL AND sealed;
+    reason := CASE WHEN f.number IS NULL THEN NULL WHEN NOT waiting THEN 'complete' WHEN f.early THEN early_end(f) END;
+    IF f.touched_at NOT BETWEEN now - 1 AND now OR reason IS NOT NULL THEN
+        UPDATE fan_outs SET touched_at = now WHERE number = of;
+    END IF;
+    IF reason IS NOT NULL THEN
+        PERFORM end_fan_out(of, reason, now);
+        IF waiting AND f.cancel_rest THEN
+            PERFORM cancel_rest(of, reasons ->> reason, now);
+        END IF;
+    END IF;
+END $$;
+
+-- name: fold_due
+-- The generation of a fan-out that is complete and whose fold isn't over; null for any other.
+CREATE OR REPLACE FUNCTION fold_due(of text) RETURNS integer LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (
+        SELECT f.generation FROM fan_outs AS f
+        WHERE f.fan_out_id = of AND f.completed_at IS NOT NULL AND NOT EXISTS (
+            SELECT FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold' AND NOT waits
+        )
+    );
+END $$;
+
+-- name: begin_fold
+-- Makes the fold's own row: only once its fan-out is complete, in its generation, and only the first time.
+CREATE OR REPLACE FUNCTION begin_fold(of bigint, now double precision) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO tasks (fan_out, task_name, position, task_config, generation, updated_at)
+    SELECT number, 'fanfold.fold', -1, '{}', generation, now FROM fan_outs WHERE number = of
+    ON CONFLICT (fan_out, task_name) DO NOTHING;
+    UPDATE fan_outs SET fold_begun = true WHERE number = of AND NOT fold_begun;
+END $$;
+
+-- name: standing
+-- Where a task stands that can't be claimed, and whether its fan-out's fold is due; a null state where nobody knows it.
+CREATE OR REPLACE FUNCTION standing(
+    f fan_outs, name text, wanted integer,
+    OUT state text, OUT attempt integer, OUT fold_generation integer, OUT failure text, OUT deadline_at double precision
+) LANGUAGE plpgsql AS $$
+DECLARE
+    t tasks;
+BEGIN
+    SELECT * INTO t FROM tasks WHERE fan_out = f.number AND task_name = name;
+    IF name = 'fanfold.fold' AND (NOT FOUND OR t.generation <> wanted) THEN
+        -- The fan-out was opened again since this fold was sent; that one sends its own.
+        state := 'cancelled';
+        attempt := 0;
+    ELSIF FOUND THEN
+        state := CASE WHEN t.generation > wanted THEN 'cancelled' ELSE t.state END;
+        attempt := t.attempts;
+        failure := t.failure;
+        fold_generation := CASE WHEN name <> 'fanfold.fold' THEN fold_due(f.fan_out_id) END;
+    END IF;
+END $$;
+
+-- name: claim
+-- Starts attempts of tasks that aren't terminal. A message older than the task's generation starts nothing, nor does one
+-- that comes after the deadline of an open fan-out, which that ends, nor the fold of any but the current generation.
+CREATE OR REPLACE FUNCTION claim(ids text[], claims jsonb, reasons jsonb, now double precision)
+RETURNS TABLE (
+    state text, attempt integer, fold_generation integer, failure text, deadline_at double precision
+) LANGUAGE plpgsql
+SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    c record;
+    f fan_outs;
+BEGIN
+    PERFORM lock_fan_outs(ids);
+    FOR c IN
+        SELECT * FROM ROWS FROM (
+            jsonb_to_recordset(claims) AS (fan_out_id text, task_name text, generation integer, worker text)
+        ) WITH ORDINALITY
+    LOOP
+        IF f.fan_out_id IS DISTINCT FROM c.fan_out_id THEN
+            SELECT * INTO f FROM fan_outs WHERE fan_out_id = c.fan_out_id AND sealed;
+        END IF;
+        IF c.task_name = 'fanfold.fold' AND f.completed_at IS NOT NULL AND f.generation = c.generation THEN
+            PERFORM begin_fold(f.number, now);
+        END IF;
+        IF f.completed_at IS NULL AND f.deadline_at <= now THEN
+            PERFORM cancel_rest(f.number, reasons ->> 'deadline', now);
+            PERFORM end_fan_out(f.number, 'deadline', now);
+            f.completed_at := now;
+        END IF;
+        UPDATE tasks
+        SET state = 'running', attempts = attempts + 1, generation = c.generation, worker = c.worker, updated_at = now
+        WHERE fan_out = f.number AND task_name = c.task_name AND waits AND generation <= c.generation
+          AND (position >= 0 OR generation = c.generation)
+        RETURNING tasks.state, tasks.attempts, NULL::integer, tasks.failure,
+            CASE WHEN f.completed_at IS NULL THEN f.deadline_at END
+        INTO state, attempt, fold_generation, failure, deadline_at;
+        IF NOT FOUND THEN
+            SELECT s.* INTO state, attempt, fold_generation, failure, deadline_at
+            FROM standing(f, c.task_name, c.generation) AS s WHERE f.number IS NOT NULL;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- name: finish
+-- Ends attempts, each if it is still the current one, and the fan-outs that they complete. A death may also come to a task
+-- that isn't running. What stands already as it would have been left counts as applied: the same write, whose answer was
+-- lost. Answers which were applied, and by the ids of the fan-outs the generation whose fold is due.
+CREATE OR REPLACE FUNCTION finish(ids text[], finishes jsonb, reasons jsonb, now double precision)
+RETURNS TABLE (applied boolean[], due jsonb) LANGUAGE plpgsql
+SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+DECLARE
+    i record;
+    f fan_outs;
+    touched bigint[] := '{}';
+BEGIN
+    PERFORM lock_fan_outs(ids);
+    FOR i IN
+        SELECT * FROM ROWS FROM (
+            jsonb_to_recordset(finishes) AS (
+                fan_out_id text, task_name text, attempt integer, generation integer, state text, result text, failure text
+            )
+        ) WITH ORDINALITY
+    LOOP
+        IF f.fan_out_id IS DISTINCT FROM i.fan_out_id THEN
+            SELECT * INTO f FROM fan_outs WHERE fan_out_id = i.fan_out_id AND sealed;
+        END IF;
+        UPDATE tasks SET state = i.state, result = i.result, failure = i.failure, updated_at = now
+        WHERE fan_out = f.number AND task_name = i.task_name
+          AND (state = 'running' OR (i.state = 'dead' AND state IN ('pending', 'failed')))
+          AND generation = i.generation AND (i.attempt IS NULL OR attempts = i.attempt);
+        applied := applied || (FOUND OR EXISTS (
+            SELECT FROM tasks WHERE fan_out = f.number AND task_name = i.task_name
+              AND state = i.state AND generation = i.generation AND attempts = i.attempt
+        ));
+        IF i.task_name <> 'fanfold.fold' AND f.number <> ALL (touched) THEN
+            touched := touched || f.number;
+        END IF;
+    END LOOP;
+    PERFORM conclude(number, reasons, now) FROM unnest(touched) AS number;
+    due := (SELECT jsonb_object_agg(id, fold_due(id)) FROM unnest(ids) AS id);
+    RETURN NEXT;
+END $$;
+
+-- name: cancel
+-- Cancels what isn't terminal of some tasks, or of all (null), which ends the fan-out; no row where there is none.
+CREATE OR REPLACE FUNCTION cancel(
+    wanted text, names text[], why text, reasons jsonb, now double precision
+) RETURNS TABLE (cancelled text[], fold_generation integer) LANGUAGE plpgsql
+SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+DECLARE
+    of bigint;
+BEGIN
+    PERFORM lock_fan_outs(ARRAY[wanted]);
+    SELECT number INTO of FROM fan_outs WHERE fan_out_id = wanted AND sealed;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF names IS NULL THEN
+        cancelled := ARRAY(SELECT cancel_rest(of, reasons ->> why, now));
+        PERFORM end_fan_out(of, why, now);
+    ELSE
+        WITH changed AS (
+            UPDATE tasks SET state = 'cancelled', failure = reasons ->> why, updated_at = now
+            WHERE fan_out = of AND task_name = ANY (names) AND waits AND position >= 0
+            RETURNING task_name
+        ) SELECT coalesce(array_agg(task_name ORDER BY array_position(names, task_name)), '{}') INTO cancelled FROM changed;
+        PERFORM conclude(of, reasons, now);
+    END IF;
+    fold_generation := fold_due(wanted);
+    RETURN NEXT;
+END $$;
+
+-- name: rerun
+-- Lets terminal tasks (some, or all where `names` is null) start anew in the fan-out's next generation, which is open, ends
+-- when every task is terminal, and has a fold of its own. False: there is no such fan-out.
+CREATE OR REPLACE FUNCTION rerun(
+    wanted text, names text[], failed_only boolean, now double precision
+) RETURNS boolean LANGUAGE plpgsql
+SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+DECLARE
+    f fan_outs;
+BEGIN
+    PERFORM lock_fan_outs(ARRAY[wanted]);
+    SELECT * INTO f FROM fan_outs WHERE fan_out_id = wanted AND sealed;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE tasks
+    SET state = 'pending', attempts = 0, result = NULL, failure = NULL, worker = '', updated_at = now,
+        generation = f.generation + 1
+    WHERE fan_out = f.number AND (names IS NULL OR task_name = ANY (names)) AND position >= 0
+      AND NOT waits AND state IN ('dead', 'cancelled', CASE WHEN NOT failed_only THEN 'succeeded' END);
+    IF FOUND THEN
+        UPDATE fan_outs
+        SET generation = generation + 1, completed_at = NULL, ended = NULL, purge_at = NULL, deadline_at = NULL,
+            early = false, fold_begun = false, sent = false, touched_at = now
+        WHERE number = f.number;
+        DELETE FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold';
+    END IF;
+    RETURN true;
+END $$;
+
+-- name: add_tasks
+-- Writes names of a sealed set, from a position on; those that are there stay. An entry is a name and its configuration.
+CREATE OR REPLACE FUNCTION add_tasks(of bigint, planned jsonb, at integer, now double precision) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO tasks (fan_out, task_name, position, task_config, updated_at)
+    SELECT of, task ->> 0, at + n - 1, task ->> 1, now FROM jsonb_array_elements(planned) WITH ORDINALITY AS p (task, n)
+    ON CONFLICT (fan_out, task_name) DO NOTHING;
+END $$;
+
+-- name: begin_fan_out
+-- Begins a fan-out, unless it is there; answers its number, and whose plan is being written (null: it is sealed). What was
+-- left half written of another plan gives way.
+CREATE OR REPLACE FUNCTION begin_fan_out(plan jsonb, digest text, now double precision)
+RETURNS TABLE (fresh boolean, number bigint, generation integer, opening text) LANGUAGE plpgsql
+SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    f fan_outs;
+BEGIN
+    PERFORM lock_fan_outs(ARRAY[plan ->> 'fan_out_id']);
+    SELECT * INTO f FROM fan_outs WHERE fan_out_id = plan ->> 'fan_out_id';
+    IF f.opening <> coalesce(digest, '') THEN
+        DELETE FROM tasks WHERE fan_out = f.number;
+        DELETE FROM fan_outs WHERE number = f.number;
+    END IF;
+    INSERT INTO fan_outs (fan_out_id, entity_id, event_id, metadata, total_tasks, created_at, touched_at, parent, early,
+        min_succeeded, tolerated_failures, cancel_rest, deadline_at, order_by, keep, sealed, opening)
+    SELECT p.fan_out_id, p.entity_id, p.event_id, p.metadata, p.total_tasks, now, now, p.parent,
+        p.min_succeeded IS NOT NULL OR p.tolerated_failures IS NOT NULL, p.min_succeeded, p.tolerated_failures,
+        p.cancel_rest, now + p.deadline, p.order_by, p.keep, digest IS NULL, digest
+    FROM jsonb_to_record(plan) AS p (fan_out_id text, entity_id text, event_id text, metadata text, total_tasks integer,
+        parent text, min_succeeded integer, tolerated_failures integer, cancel_rest boolean, deadline double precision,
+        order_by text, keep double precision)
+    ON CONFLICT (fan_out_id) DO NOTHING
+    RETURNING true, fan_outs.number, fan_outs.generation, fan_outs.opening
+    INTO fresh, number, generation, opening;
+    IF FOUND THEN
+        RETURN NEXT;
+    ELSE
+        RETURN QUERY SELECT false, g.number, g.generation, g.opening FROM fan_outs AS g
+            WHERE g.fan_out_id = plan ->> 'fan_out_id';
+    END IF;
+END $$;
+
+-- name: open_fan_out
+-- Seals a plan at once, or finds it as it stands; answers as `begin_fan_out`.
+CREATE OR REPLACE FUNCTION open_fan_out(plan jsonb, planned jsonb, now double precision)
+RETURNS TABLE (fresh boolean, number bigint, generation integer, opening text) LANGUAGE plpgsql
+SET search_path FROM CURRENT AS $$
+BEGIN
+    SELECT b.* INTO fresh, number, generation, opening FROM begin_fan_out(plan, NULL, now) AS b;
+    IF fresh THEN
+        PERFORM add_tasks(number, planned, 0, now);
+    END IF;
+    IF FOUND THEN
+        RETURN NEXT;
+    END IF;
+END $$;
+
+-- name: continue_opening
+-- Writes a piece of a plan that is being written from this digest, or seals it (null). False: it is sealed; null: a producer
+-- with another plan for the same event took over.
+CREATE OR REPLACE FUNCTION continue_opening(
+    wanted text, of bigint, digest text, planned jsonb, at integer, now double precision
+) RETURNS boolean LANGUAGE plpgsql
+SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+DECLARE
+    f fan_outs;
+BEGIN
+    PERFORM lock_fan_outs(ARRAY[wanted]);
+    SELECT * INTO f FROM fan_outs WHERE fan_out_id = wanted;
+    IF f.number IS DISTINCT FROM of OR f.opening <> digest THEN
+        RETURN NULL;
+    ELSIF f.opening IS NULL THEN
+        RETURN false;
+    ELSIF planned IS NOT NULL THEN
+        PERFORM add_tasks(of, planned, at, now);
+    ELSE
+        UPDATE fan_outs SET sealed = true, opening = NULL, touched_at = now WHERE number = of;
+    END IF;
+    RETURN true;
+END $$;
+
+-- name: purge
+-- Forgets fan-outs that are kept no longer, oldest first; answers how many. One that somebody holds is left for later.
+CREATE OR REPLACE FUNCTION purge(most integer, now double precision) RETURNS bigint LANGUAGE plpgsql
+SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+DECLARE
+    numbers bigint[];
+BEGIN
+    numbers := ARRAY(
+        SELECT number FROM fan_outs WHERE purge_at IS NOT NULL AND purge_at <= now
+        ORDER BY purge_at LIMIT most FOR UPDATE SKIP LOCKED
+    );
+    DELETE FROM tasks WHERE fan_out = ANY (numbers);
+    DELETE FROM fan_outs WHERE number = ANY (numbers);
+    RETURN cardinality(numbers);
+END $$;
