@@ -18,6 +18,7 @@ def site(tmp_path, sqs_endpoint, monkeypatch):
         monkeypatch.setenv(name, value)
     ledger = f"dynamodb://{table_of(tmp_path)}?endpoint_url={sqs_endpoint}&create=true"
     made = Site(tmp_path, lease=3, max_attempts=PLENTY, ledger=ledger)
+    made.environ |= keys
     yield made
     made.end()
 
