@@ -225,7 +225,7 @@ def _circumstances() -> str:
         f"One source process, one broker (Tansu, in memory, `{WAIT}`), {PARTITIONS} partitions, {TASKS} tasks an event,"
     )
     queue = "queue and ledger in one SQLite file at `synchronous=FULL`:"
-    return f"{datetime.now(UTC):%Y-%m-%d, %H:%M} UTC, {machine} {load}; {versions}. {source}\n{queue}"
+    return f"{datetime.now(UTC):%Y-%m-%d, %H:%M} UTC, {machine} {load}; {versions}. {setting} {TASKS} tasks an event,\n{queue}"
 
 
 def table(rate: Throughput, used: Memory, starts: Latency, waiting: int) -> str:
