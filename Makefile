@@ -5,10 +5,10 @@ DEV := .venv-$(VERSION)
 RUN := .venv-$(VERSION)-run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lock bench clean dev run
+.PHONY: help demo test check conformance lock bench endpoints clean dev run
 
 help: ## Show this.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 demo: run ## Describe the installed Python packages: the main job on real input. ARGS="--workers 4"
 	$(RUN)/bin/fanfold demo $(ARGS)
@@ -26,6 +26,12 @@ check: dev ## The gate: ruff, format, shellcheck, mypy --strict, all tests with 
 bench: dev ## Measure: enqueue, drain, growth, latency.
 	$(DEV)/bin/python bench/run.py $(ARGS)
 
+endpoints: dev ## Measure `fanfold serve` beside other SQS servers. ARGS="--growth", "--memory"
+	PYTHONPATH=. $(DEV)/bin/python bench/endpoints.py $(ARGS)
+
+conformance: dev ## Ask others' SQS suites what they think of `fanfold serve`. ARGS="--suite moto"
+	$(DEV)/bin/python -m conformance $(ARGS)
+
 lock: ## Renew requirements-dev.lock, keeping what is locked. ARGS="--upgrade"
 	scripts/lock.sh "$(PYTHON)" $(ARGS)
 
@@ -36,4 +42,4 @@ run: ## Set up the environment that the demo runs in.
 	@scripts/venv.sh $(RUN) "$(PYTHON)" run
 
 clean: ## Remove what these targets made.
-	rm -rf .venv-* demo-run .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv-* .conformance demo-run .pytest_cache .mypy_cache .ruff_cache .hypothesis

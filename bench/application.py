@@ -19,9 +19,9 @@ async def announce() -> None:
     print("started", flush=True)
 
 
-def application(queue_url: str | None = None) -> Fanfold:
-    """An application on a queue; None: the environment's."""
-    made = Fanfold(queue_url, concurrency=100)
+def application(queue_url: str | None = None, ledger: str | None = None) -> Fanfold:
+    """An application on a queue and a ledger; None: the environment's, and the queue's file."""
+    made = Fanfold(queue_url, ledger=ledger, concurrency=100)
     for name in NAMES:
         made.task(name)(nothing)
     made.task("announce")(announce)

@@ -13,7 +13,7 @@ from fanfold.testing import FakeClock
 from kafka_broker import kafka_broker
 from kafka_mock import mock_cluster
 from postgres_server import postgres_server
-from servers import moto_server
+from servers import fanfold_server, moto_server
 
 _NUMBERS = itertools.count()
 _LOOK = 0.001
@@ -50,6 +50,13 @@ def kafka_mock():
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def served_endpoint(tmp_path_factory):
+    """`fanfold serve` on a fresh file."""
+    with fanfold_server(tmp_path_factory.mktemp("serve") / "tasks.db") as server:
+        yield server.url
+
+
 @pytest.fixture
 def clock():
     return FakeClock()
@@ -75,17 +82,36 @@ def until(clock):
 
 @pytest.fixture
 def sqs_client(sqs_endpoint, monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    client = boto3.client("sqs", endpoint_url=sqs_endpoint)
-    yield client
-    client.close()
+    yield from a_client(sqs_endpoint, monkeypatch)
+
+
+@pytest.fixture
+def served_client(served_endpoint, monkeypatch):
+    yield from a_client(served_endpoint, monkeypatch)
 
 
 @pytest.fixture
 def sqs_queue(sqs_client):
     """A fresh FIFO queue with its dead letter queue on moto's server: both URLs."""
+    yield from a_queue(sqs_client)
+
+
+@pytest.fixture
+def served_queue(served_client):
+    """The same on `fanfold serve`."""
+    yield from a_queue(served_client)
+
+
+def a_client(endpoint, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    client = boto3.client("sqs", endpoint_url=endpoint)
+    yield client
+    client.close()
+
+
+def a_queue(sqs_client):
     name = f"tasks{next(_NUMBERS)}"
     dlq = sqs_client.create_queue(QueueName=f"{name}-dlq.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
     arn = sqs_client.get_queue_attributes(QueueUrl=dlq, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

@@ -10,9 +10,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -109,3 +110,10 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+if __name__ == "__main__":
+    with postgres_server(durable=True) as started, suppress(KeyboardInterrupt):
+        sys.stdout.write(f"{started.url}\n")
+        sys.stdout.flush()
+        signal.pause()

@@ -15,42 +15,12 @@ from engine_model import bodies
 from fanfold.brokers.protocol import Burial
 from fanfold.brokers.sqlite import SqliteBroker
 from fanfold.database import Database
-from fanfold.engine import store
+from fanfold.engine import queues
 from fanfold.errors import ConfigurationError, NotFifoError, StorageCorruptError, StorageError
 from fanfold.model import Failure, Message
-from fanfold.testing import FakeClock
+from watched_clock import WatchedClock
 
 FAILURE = Failure(type="LookupError", message="no such document", traceback="in year_built")
-
-
-class WatchedClock(FakeClock):
-    """A clock that tells when somebody falls asleep or wakes; for one event loop."""
-
-    def __init__(self):
-        super().__init__()
-        self._changed = asyncio.Event()
-
-    async def sleep(self, seconds):
-        asyncio.get_running_loop().call_soon(self._changed.set)
-        try:
-            await super().sleep(seconds)
-        finally:
-            self._changed.set()
-
-    async def until(self, condition):
-        while not condition():
-            self._changed.clear()
-            await self._changed.wait()
-
-    async def until_asleep(self, count=1):
-        await self.until(lambda: self.sleepers >= count)
-
-    async def until_awake(self):
-        await self.until(lambda: not self.sleepers)
-
-    def next_alarm(self):
-        """Seconds until the first sleeper wakes."""
-        return min((at for at, _ in self._sleepers.values()), default=float("inf")) - self.now()
 
 
 @pytest.fixture
@@ -266,7 +236,7 @@ class TestWaiting:
         listening = contextlib.ExitStack()
 
         async def listen_and_end():
-            listening.enter_context(broker._doorbell.listen(broker._queue))
+            listening.enter_context(broker._doorbell.listen("tasks.fifo"))
 
         await asyncio.to_thread(lambda: asyncio.run(listen_and_end()))
         receiving = waiting_receive(broker)
@@ -312,7 +282,7 @@ class TestTime:
     async def test_the_file_of_an_older_version_goes_on(self, tmp_path, clock):
         database = Database(tmp_path / "tasks.db", synchronous="NORMAL")
         database.open()
-        database.migrate("engine", store.SCHEMA[:1])
+        database.migrate("engine", queues.SCHEMA[:1])
         now = int(clock.now() * 1000)
         add_to_version_1(database, now)
         database.close()

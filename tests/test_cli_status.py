@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from commands import fanfold
-from fanfold import Fanfold, Reject, testing
+from fanfold import Fanfold, FanOutOptions, Reject, testing
 from fanfold.cli import main
 
 URL = "sqlite:///tasks.db"
@@ -194,6 +194,7 @@ async def _odd():
 def test_the_list_can_be_those_that_failed(app):
     app.enqueue("good", ["good"])
     app.enqueue("bad", ["good", "hopeless"])
+    app.enqueue("tolerant", ["good", "hopeless"], options=FanOutOptions(tolerated_failures=1))
     testing.drain(app)
     app.enqueue("open", ["hopeless"])
     for number in range(3):

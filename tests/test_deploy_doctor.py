@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import http.server
 import json
+import sys
 import threading
 from email.utils import formatdate
 
@@ -249,6 +250,56 @@ def test_an_embedded_queue_that_nobody_has_made_is_said_and_not_made(tmp_path):
     ran = doctor("--queue-url", f"sqlite:///{tmp_path}/tasks.db")
     assert (ran.exit_code, "there is no such file here" in ran.stdout) == (3, True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """An application that reads from Kafka and writes to it, in an embedded set-up; doctor's findings about Kafka."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    url = "sqlite:///tasks.db"
+    CliRunner().invoke(main, ["provision", "--queue-url", url, "--yes"])
+
+    def examine(brokers):
+        monkeypatch.setenv("FANFOLD_KAFKA_BROKERS", brokers)
+        told = json.loads(doctor("--app", "shop:app", "--queue-url", url, "--json").stdout)
+        return [(found["check"], found["grade"], found["what"]) for found in told if "kafka" in found["check"]]
+
+    return examine
+
+
+SHOP = """
+from fanfold import Fanfold
+
+app = Fanfold()
+
+
+@app.event("orders")
+def plan(event): ...
+
+
+app.publish_completions("done")
+"""
+
+
+def test_topics_that_kafka_lacks_are_found(shop, kafka_mock):
+    kafka_mock.make_topic("orders", 1)
+    assert shop(kafka_mock.address) == [
+        ("kafka", "ok", f"Kafka at {kafka_mock.address} answers"),
+        ("kafka.topic", "error", "there is no topic 'done', or none that these credentials may see"),
+    ]
+
+
+def test_kafka_that_is_away_is_found(shop):
+    [(check, grade, what)] = shop("127.0.0.1:1")
+    assert (check, grade) == ("kafka", "error")
+    assert what.startswith("Kafka at 127.0.0.1:1 can't be reached")
+
+
+def test_kafka_that_nobody_names_is_found(shop):
+    [(_, grade, what)] = shop("")
+    assert (grade, "no Kafka brokers" in what) == ("error", True)
 
 
 def test_a_queue_that_is_gone_is_an_error(sqs_client, sqs_endpoint):

@@ -22,6 +22,14 @@ def name():
     return f"made{next(_NUMBERS)}.fifo"
 
 
+ARN = "arn:aws:sqs:eu-west-1:123456789012:"
+
+
+def existing(name, prefix=ARN, sources=(), **attributes):
+    attributes = {"QueueArn": f"{prefix}{name}", **attributes}
+    return provision.Existing(url=f"https://x/1/{name}", attributes=attributes, sources=sources)
+
+
 class Remembering:
     """Moto's SQS, with the one attribute that it forgets: RedriveAllowPolicy."""
 
@@ -89,9 +97,36 @@ async def test_a_provisioning_that_was_interrupted_is_completed(transport, sqs_c
 
 
 def test_a_queue_that_isnt_fifo_is_no_ground_to_build_on():
-    standard = provision.Existing("https://x/tasks.fifo", {"QueueArn": "arn:aws:sqs:eu-west-1:1:tasks.fifo"})
     with pytest.raises(NotFifoError, match="can't be changed"):
-        provision.changes(Description(name="tasks.fifo"), standard, None)
+        provision.plan(Description(name="tasks.fifo"), existing("tasks.fifo"))
+
+
+def test_queues_in_two_regions_are_no_ground_to_build_on():
+    here, there = existing("tasks.fifo"), existing("tasks-dlq.fifo", "arn:aws:sqs:eu-west-2:1:")
+    with pytest.raises(ConfigurationError, match="another region"):
+        provision.plan(Description(name="tasks.fifo"), here, there)
+
+
+def allowing(sources, allow=None):
+    """Who may set messages aside after provisioning, where these queues do so before."""
+    attributes = {"FifoQueue": "true"} | ({"RedriveAllowPolicy": json.dumps(allow)} if allow is not None else {})
+    dead = existing("tasks-dlq.fifo", sources=sources, **attributes)
+    made = provision.plan(Description(name="tasks.fifo"), None, dead)
+    return [json.loads(change.after) for change in made.changes if change.attribute == "RedriveAllowPolicy"]
+
+
+def test_who_else_sets_messages_aside_in_a_dead_letter_queue_goes_on_doing_so():
+    ours, theirs, named = (f"{ARN}{name}.fifo" for name in ("tasks", "orders", "stock"))
+    by_name = {"redrivePermission": "byQueue", "sourceQueueArns": [named]}
+    assert allowing([theirs]) == [{"redrivePermission": "byQueue", "sourceQueueArns": [theirs, ours]}]
+    assert allowing([theirs], by_name) == [{"redrivePermission": "byQueue", "sourceQueueArns": [theirs, named, ours]}]
+    assert allowing([theirs], {"redrivePermission": "byQueue", "sourceQueueArns": [ours, theirs]}) == []
+
+
+def test_more_than_ten_sources_cant_be_named_so_all_are_let_in():
+    many = [f"{ARN}q{n}.fifo" for n in range(10)]
+    assert allowing(many) == [{"redrivePermission": "allowAll"}]
+    assert allowing(many, {"redrivePermission": "allowAll"}) == []
 
 
 def test_one_kind_of_encryption_gives_way_to_the_other():
@@ -106,13 +141,15 @@ def test_one_kind_of_encryption_gives_way_to_the_other():
     ("given", "error", "said"),
     [
         ({"name": "tasks"}, NotFifoError, "write 'tasks.fifo'"),
-        ({"name": "x" * 73 + ".fifo"}, ConfigurationError, "82 characters"),
+        ({"name": "x" * 72 + ".fifo"}, ConfigurationError, "81 characters"),
         ({"name": "a b.fifo"}, ConfigurationError, "letters, digits"),
         ({"name": "a.fifo", "dlq_name": "b"}, NotFifoError, "'b.fifo'"),
         ({"name": "a.fifo", "dlq_name": "a.fifo"}, ConfigurationError, "its own"),
         ({"name": "a.fifo", "max_receive_count": 5}, ConfigurationError, "isn't above max_attempts"),
         ({"name": "a.fifo", "max_receive_count": 1_001}, ConfigurationError, "1 to 1,000"),
         ({"name": "a.fifo", "visibility": 43_201}, ConfigurationError, "0 to 43,200"),
+        ({"name": "a.fifo", "dlq_name": f"{ARN}d.fifo"}, ConfigurationError, "its name alone"),
+        ({"name": "a.fifo", "encryption": "mine"}, ConfigurationError, "write sse-sqs, or a KMS key"),
         ({"name": "a.fifo", "retention": 59}, ConfigurationError, "60 to 1,209,600"),
     ],
 )
@@ -139,6 +176,22 @@ def test_a_dead_letter_queue_elsewhere_or_of_the_other_kind_is_refused(dlq, said
 def test_a_place_that_cant_be_is_refused(account, region):
     with pytest.raises(ConfigurationError):
         check_place(account, region)
+
+
+@pytest.mark.parametrize(
+    ("options", "variable", "said"),
+    [
+        (["--region", "europe"], "", "write it as eu-west-1"),
+        (["--endpoint-url", "localhost:9324"], "", "write http://"),
+        ([], "", "no AWS region is known"),
+        ([], "nowhere", "write it as eu-west-1"),
+    ],
+)
+def test_a_place_that_cant_be_is_refused_before_anybody_is_asked(monkeypatch, options, variable, said):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", variable)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    ran = CliRunner().invoke(main, ["provision", "tasks.fifo", *options])
+    assert (ran.exit_code, said in ran.stderr) == (1, True)
 
 
 @pytest.mark.usefixtures("sqs_client")  # for its credentials

@@ -107,10 +107,3 @@ def test_a_policy_names_exact_queues_and_only_sqs(role):
     assert "*" not in text
     assert {action.split(":")[0] for statement in made["Statement"] for action in statement["Action"]} == {"sqs"}
     assert [statement["Resource"] for statement in made["Statement"]] == ["arn:q", "arn:d"]
-
-
-def test_a_key_of_ones_own_needs_its_two_actions():
-    assert policy("worker", queue_arn="q", dlq_arn="d", kms_key_arn="k")["Statement"][-1]["Action"] == [
-        "kms:Decrypt",
-        "kms:GenerateDataKey",
-    ]

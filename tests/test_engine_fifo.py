@@ -120,7 +120,7 @@ class TestHandles:
         first = fifo.receive(lease=1)[0]
         fifo.advance(1)
         second = fifo.receive()[0]
-        assert first.receipt_handle != second.receipt_handle
+        assert first.handle != second.handle
         assert (first.receive_count, second.receive_count) == (1, 2)
 
     def test_an_expired_handle_does_not_delete(self, fifo):
@@ -130,8 +130,7 @@ class TestHandles:
         error = fifo.delete(received)[0]
         assert (error.code, error.lease_lost) == ("InvalidParameterValue", True)
         assert error.text == (
-            f"Value {received.receipt_handle} for parameter ReceiptHandle is invalid. "
-            "Reason: The receipt handle has expired."
+            f"Value {received.handle} for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
         )
         assert fifo.counts().messages_available == 1
 
@@ -181,7 +180,7 @@ class TestHandles:
     def test_one_bad_handle_leaves_the_others_of_its_batch_alone(self, fifo):
         fifo.send("a1", "a")
         received = fifo.receive()[0]
-        errors = fifo.delete_handles("garbage", received.receipt_handle)
+        errors = fifo.delete_handles("garbage", str(received.handle))
         assert [error is None for error in errors] == [False, True]
         assert fifo.counts() == EMPTY
 
@@ -196,10 +195,10 @@ class TestHandles:
     def test_another_queues_handle_is_not_valid_here(self, fifo):
         fifo.send("a1", "a")
         received = fifo.receive()[0]
-        [error] = fifo.delete_handles(received.receipt_handle, queue=fifo.dead_letter_queue)
+        [error] = fifo.delete_handles(str(received.handle), queue=fifo.dead_letter_queue)
         assert (error.code, error.text) == (
             "ReceiptHandleIsInvalid",
-            f'The receipt handle "{received.receipt_handle}" is not valid for this queue.',
+            f'The receipt handle "{received.handle}" is not valid for this queue.',
         )
         assert fifo.delete(received) == [None]
 
@@ -210,7 +209,7 @@ class TestHandles:
         for _ in range(2):
             assert "has expired" in impatient.delete(received)[0].text
             impatient.delete_handles(
-                *(m.receipt_handle for m in impatient.receive(queue=impatient.dead_letter_queue)),
+                *(str(m.handle) for m in impatient.receive(queue=impatient.dead_letter_queue)),
                 queue=impatient.dead_letter_queue,
             )
         assert impatient.letters() == []
@@ -235,7 +234,7 @@ class TestHandles:
         error = fifo.change(held, -1)
         assert (error.code, error.lease_lost) == ("InvalidParameterValue", False)
         assert error.text == (
-            "Value -1 for parameter VisibilityTimeout is invalid. Reason: Must be >= 0 and <= 43200, if provided."
+            "Value -1 for parameter VisibilityTimeout is invalid. Reason: Must be between 0 and 43200."
         )
         assert fifo.receive() == []
 

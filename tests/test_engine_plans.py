@@ -30,7 +30,8 @@ def connection():
 
 
 def plan(connection, statement):
-    values = defaultdict(int) if re.search(r":\w", statement) else [0] * statement.count("?")
+    numbers = [int(number) for number in re.findall(r"\?(\d+)", statement)]
+    values = defaultdict(int) if re.search(r":\w", statement) else [0] * max(numbers, default=statement.count("?"))
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
 
 

@@ -12,7 +12,7 @@ from fanfold.database import Database
 from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.polling import LongPolls, Look, Source
 
-QUEUE, OTHER = 1, 2
+QUEUE, OTHER = "queue", "other"
 
 
 class Shelf:
@@ -25,11 +25,13 @@ class Shelf:
         self.things = []
         self.later = None
         self.looks = 0
+        self.receives = 0
         self.gate = asyncio.Event()
         self.gate.set()
         self.looking = asyncio.Event()
 
     async def receive(self):
+        self.receives += 1
         return Look(found=[self.things.pop(0)] if self.things else [], ready_at=self.ready())
 
     async def ready_at(self):
@@ -41,10 +43,9 @@ class Shelf:
     def ready(self):
         return self.clock.now() if self.things else self.later
 
-    def poll(self, wait=20.0):
-        return asyncio.create_task(
-            self.polls.receive(Source(queue=self.queue, receive=self.receive, ready_at=self.ready_at), wait)
-        )
+    def poll(self, wait=20.0, **more):
+        source = Source(queue=self.queue, receive=self.receive, ready_at=self.ready_at, **more)
+        return asyncio.create_task(self.polls.receive(source, wait))
 
 
 @pytest.fixture
@@ -268,6 +269,86 @@ class TestTheNextLeasesEnd:
         assert [poll.result() for poll in polling if poll.done()] == [["a"]]
         shelf.polls.end()
         await asyncio.gather(*polling)
+
+
+class TestQuiet:
+    """What one waiter has seen, its neighbours need not look for."""
+
+    @pytest.fixture(autouse=True)
+    async def _waiting(self, shelf, doorbell):
+        doorbell._blind = False  # the thread that looks for other processes' commits has begun
+        shelf.later = shelf.clock.now() + 5
+        waiting = shelf.poll(1000)
+        await settled()
+        assert shelf.receives == 1
+        yield
+        shelf.polls.end()
+        await waiting
+
+    async def test_a_newcomer_doesnt_look_where_nothing_has_rung(self, shelf):
+        polling = [shelf.poll(3) for _ in range(10)]
+        await settled()
+        shelf.clock.advance(3)
+        assert await asyncio.gather(*polling) == [[]] * 10
+        assert (shelf.receives, shelf.looks) == (1, 0)
+
+    async def test_it_is_woken_all_the_same(self, shelf, doorbell):
+        shelf.polls.end()
+        polling = shelf.poll()
+        await settled()
+        shelf.things.append("a")
+        doorbell.ring(QUEUE)
+        assert await polling == ["a"]
+
+    async def test_it_looks_after_a_ring(self, shelf, doorbell):
+        doorbell.ring(QUEUE)
+        shelf.things.append("a")
+        assert await shelf.poll() == ["a"]
+
+    async def test_it_looks_when_the_next_leases_end_has_passed(self, shelf):
+        shelf.clock._now += 5  # and nobody has been woken yet
+        polling = shelf.poll()
+        await settled()
+        assert shelf.receives == 2
+        polling.cancel()
+
+    async def test_it_looks_when_its_wait_ends_after_a_ring_that_nobody_has_answered(self, shelf, doorbell):
+        polling = shelf.poll(3)
+        await settled()
+        shelf.gate.clear()
+        doorbell.ring(QUEUE)  # the other one's look is held up
+        await settled()
+        shelf.things.append("a")
+        shelf.clock.advance(3)
+        assert await polling == ["a"]
+        shelf.gate.set()
+
+    async def test_it_looks_where_it_asks_for_something_particular(self, shelf):
+        polling = shelf.poll(particular=True)
+        await settled()
+        assert shelf.receives == 2
+        polling.cancel()
+
+    async def test_it_looks_where_the_queue_says_how_long_to_wait(self, shelf):
+        assert await shelf.poll(None) == []
+        assert shelf.receives == 2
+
+    async def test_it_looks_while_nobody_can_see_other_processes_commits(self, shelf, doorbell):
+        doorbell._blind = True
+        polling = shelf.poll()
+        await settled()
+        assert shelf.receives == 2
+        polling.cancel()
+
+    async def test_a_look_that_began_before_a_ring_makes_nothing_quiet(self, shelf, doorbell):
+        with doorbell.listen(QUEUE) as bell:
+            assert doorbell.quiet(bell, shelf.clock.now())
+            seen = bell.seen
+            doorbell.ring(QUEUE)
+            doorbell.found_nothing(bell, seen, None)
+            assert not doorbell.quiet(bell, shelf.clock.now())
+            doorbell.found_nothing(bell, bell.seen, None)
+            assert doorbell.quiet(bell, shelf.clock.now())
 
 
 class Failing:

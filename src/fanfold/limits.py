@@ -20,6 +20,24 @@ MAX_VISIBILITY: Final = 43_200
 """Seconds (12 hours) that a message can stay invisible, counted from its receive."""
 MAX_WAIT: Final = 20
 """Seconds of one long poll."""
+MAX_DELAY: Final = 900
+"""Seconds (15 minutes) that a message can be delayed."""
+MIN_MESSAGE_SIZE: Final = 1_024
+"""Bytes: the least that a queue's MaximumMessageSize can be."""
+MIN_RETENTION: Final = 60
+"""Seconds: the least that a queue keeps messages."""
+MAX_RETENTION: Final = 1_209_600
+"""Seconds (14 days): the most that a queue keeps messages."""
+DEFAULT_RETENTION: Final = 345_600
+"""Seconds (4 days) that a queue keeps messages when nobody says otherwise."""
+MAX_IN_FLIGHT: Final = 120_000
+"""Messages of a queue that can be in flight."""
+MAX_TAGS: Final = 50
+"""Tags on one queue."""
+RECREATE_DELAY: Final = 60
+"""Seconds after a queue's delete in which its name can't be taken again, and between two purges."""
+MAX_MOVES_PER_SECOND: Final = 500
+"""Messages a second that a message move task can be asked to move."""
 DEDUPLICATION_WINDOW: Final = 300
 """Seconds (5 minutes) in which SQS drops a second send with the same deduplication id."""
 MAX_RESULT_BYTES: Final = 262_144

@@ -1,5 +1,7 @@
-"""What every broker promises. Moto's SQS is wrong about expired handles and deduplication after delete: only the
-embedded engine is asked about those."""
+"""What every broker promises: on the embedded engine, on moto's SQS, and on `fanfold serve`.
+
+Moto's SQS is wrong about expired handles and deduplication after delete: it isn't asked about those.
+"""
 
 from __future__ import annotations
 
@@ -25,24 +27,39 @@ def message(number: int, group: str | None = None, body: str | None = None) -> M
     )
 
 
-@pytest.fixture(params=["sqlite", "SqsBroker on boto3", "SqsBroker on the lean transport"])
-async def broker(request, tmp_path):
-    if request.param == "sqlite":
-        made = SqliteBroker(f"sqlite:///{tmp_path}/tasks.db")
-    else:
-        client = request.getfixturevalue("sqs_client") if "boto3" in request.param else None
-        made = SqsBroker(request.getfixturevalue("sqs_queue")[0], client=client)
+def make_broker(kind, request, tmp_path):
+    if kind == "sqlite":
+        return SqliteBroker(f"sqlite:///{tmp_path}/tasks.db")
+    server, transport = kind.split(" on ")
+    url, _ = request.getfixturevalue(f"{server}_queue")
+    return SqsBroker(url, client=request.getfixturevalue(f"{server}_client") if transport == "boto3" else None)
+
+
+async def opened(made):
     await made.open()
     yield made
     await made.close()
+
+
+STRICT = ["sqlite", "served on boto3", "served on the lean transport"]
+
+
+@pytest.fixture(params=[*STRICT, "sqs on boto3", "sqs on the lean transport"])
+async def broker(request, tmp_path):
+    async for made in opened(make_broker(request.param, request, tmp_path)):
+        yield made
+
+
+@pytest.fixture(params=STRICT)
+async def strict(request, tmp_path):
+    async for made in opened(make_broker(request.param, request, tmp_path)):
+        yield made
 
 
 @pytest.fixture
-async def strict(tmp_path):
-    made = SqliteBroker(f"sqlite:///{tmp_path}/tasks.db")
-    await made.open()
-    yield made
-    await made.close()
+async def embedded(tmp_path):
+    async for made in opened(make_broker("sqlite", None, tmp_path)):
+        yield made
 
 
 async def received(broker, count):
@@ -158,8 +175,12 @@ async def test_a_duplicate_is_accepted_with_the_first_ones_id_and_not_delivered(
     [delivery] = await strict.receive(10, wait=0, lease=60)
     await strict.delete([delivery])
     [second] = await strict.send([message(1)])
-    assert (second.message_id, second.duplicate) == (first.message_id, True)
+    assert second.message_id == first.message_id
     assert await strict.receive(10, wait=0, lease=60) == []
+
+
+async def test_the_embedded_queue_says_that_a_message_was_a_duplicate(embedded):
+    assert [r.duplicate for r in await embedded.send([message(1), message(1)])] == [False, True]
 
 
 async def test_a_stale_handle_has_lost_its_lease(strict):
@@ -173,7 +194,14 @@ async def test_a_stale_handle_has_lost_its_lease(strict):
         await strict.dead_letter([Burial(delivery=stale, failure=FAILURE, attempts=1)]),
     ):
         assert error.lease_lost
-    assert await strict.dead_letters(10) == []
+
+
+async def test_the_embedded_queue_buries_nothing_by_a_stale_handle(embedded):
+    await embedded.send([message(1)])
+    [stale] = await embedded.receive(10, wait=0, lease=60)
+    await embedded.extend([stale], [0])
+    await embedded.dead_letter([Burial(delivery=stale, failure=FAILURE, attempts=1)])
+    assert await embedded.dead_letters(10) == []
 
 
 async def test_closing_twice_is_closing_once(broker):

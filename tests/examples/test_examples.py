@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from commands import fanfold, started
 
@@ -56,3 +59,37 @@ def test_orders_are_worked_on_by_a_worker_of_its_own(tmp_path):
         worker.send_signal(signal.SIGTERM)
         worker.communicate(timeout=60)
     assert worker.returncode == 0
+
+
+@pytest.fixture
+def listings(tmp_path):
+    """The pipeline's listings, where their records may be written."""
+    return shutil.copytree(ROOT / "examples/pipeline/listings", tmp_path / "listings")
+
+
+def test_a_listing_goes_through_three_stages_and_one_that_fails_stops_where_it_does(listings):
+    lines = run("examples/pipeline/pipeline.py", *sorted(map(str, listings.iterdir()))).splitlines()
+    assert sorted(lines) == [
+        "hill-road-1.txt: published as hill-road-1.json",
+        "lake-street-7.txt: stopped at validate: renovated in 1978, built in 1994; 210 m² to live in, 190 m² in all",
+        "mill-lane-3.txt: stopped at extract: it says too little",
+    ]
+    record = json.loads((listings / "hill-road-1.json").read_text())
+    assert (len(record), record["yearBuilt"], record["roofType"]) == (42, 1987.0, "gable")
+
+
+def test_workers_of_their_own_work_on_the_pipeline_and_status_shows_its_stages(listings, tmp_path):
+    here, listing = ROOT / "examples/pipeline", str(listings / "hill-road-1.txt")
+    options = ["--app", "pipeline:app", "--queue-url", f"sqlite:///{tmp_path}/pipeline.db"]
+    enqueue = [*options, listing, "yearBuilt", "--metadata", '{"stage": "extract"}']
+    assert fanfold("enqueue", *enqueue, cwd=here).returncode == 0
+    with started("worker", "pipeline:app", *options[2:], cwd=here) as worker:
+        assert worker.stdout.readline() == "hill-road-1.txt: published as hill-road-1.json\n"
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=60)
+    newest = json.loads(fanfold("status", *options, "--json", cwd=here).stdout)["fan_outs"]
+    stages = [fan_out["fan_out_id"] for fan_out in reversed(newest)]
+    shown = fanfold("status", *options, stages[1], cwd=here).stdout
+    tree = shown[shown.index("stages:") :].splitlines()[1:]
+    assert [line.strip(" └─").split()[0] for line in tree] == stages
+    assert [fan_out["metadata"]["stage"] for fan_out in newest] == ["publish", "validate", "extract"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -10,16 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
 
-import boto3
 import pytest
 
 from commands import environment, started
-from fanfold import Fanfold, Reject, Retry, settings
+from fanfold import settings
 from fanfold.demo.fields import FIELDS
-from fanfold.model import FOLD_NAME
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,8 +51,7 @@ def here(tmp_path):
 def test_there_is_no_block_that_nothing_here_runs():
     assert len(BLOCKS) == README.count("```") / 2
     assert BLOCKS.keys() == {
-        "two_commands", "install", "app.py", "session", "producer.py", "test_app.py", "create_queues.py",
-        "environment", "producer_policy", "worker_policy",
+        "two_commands", "install", "app.py", "session", "producer.py", "test_app.py", "provision", "environment",
     }  # fmt: skip
 
 
@@ -103,85 +98,30 @@ def test_the_test_passes(here):
 
 
 @pytest.fixture
-def account(sqs_client, sqs_endpoint, here):
-    """The queues that the README creates, as a client and their URLs."""
-    said = {"AWS_ENDPOINT_URL": sqs_endpoint, "AWS_DEFAULT_REGION": "eu-west-1"}
-    credentials = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-    url = run("python create_queues.py", here, **said, **credentials).strip()
-    yield sqs_client, url
-    for each in (url, url.replace("tasks.fifo", "tasks-dlq.fifo")):
-        sqs_client.delete_queue(QueueUrl=each)
+def account(sqs_client, sqs_endpoint):
+    """What the README's commands find where AWS is: the client, and their environment."""
+    said = {"AWS_ENDPOINT_URL": sqs_endpoint, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+    yield sqs_client, said
+    for name in ("tasks.fifo", "tasks-dlq.fifo"):
+        sqs_client.delete_queue(QueueUrl=sqs_client.get_queue_url(QueueName=name)["QueueUrl"])
 
 
-def test_the_queues_are_created_and_the_environment_names_one(account, here):
-    sqs, url = account
+def test_the_queues_are_set_up_looked_over_and_named_by_the_environment(account, here):
+    sqs, aws = account
+    look, make, policy, doctor = BLOCKS["provision"].splitlines()
+    assert "create tasks.fifo" in run(f"{look} || test $? = 3", here, **aws)
+    assert "made" in run(make, here, **aws)
+    url = sqs.get_queue_url(QueueName="tasks.fifo")["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     assert (attributes["FifoQueue"], attributes["FifoThroughputLimit"]) == ("true", "perMessageGroupId")
     assert json.loads(attributes["RedrivePolicy"])["maxReceiveCount"] == 100
+    assert "sqs:ReceiveMessage" in run(policy, here)
+    named = re.search(r"https://\S+", doctor)[0]
+    found = run(f"{doctor.replace(named, url)} || test $? = 3", here, AWS_DEFAULT_REGION="eu-west-1", **aws)
+    assert "no permission that a worker needs is denied" in found
     code = "from fanfold import Fanfold; now = Fanfold().settings; print(now.queue_url, now.ledger)"
     queue_url, ledger = run(BLOCKS["environment"] + f'python -c "{code}"', here).split()
-    assert queue_url.split("/")[-1] == url.split("/")[-1]
-    assert ledger == "sqlite:////var/lib/fanfold/ledger.db"
-
-
-async def test_the_policies_allow_what_each_role_does_and_nothing_else(account, sqs_endpoint, tmp_path):
-    _, url = account
-    ledger = f"sqlite:///{tmp_path}/ledger.db"
-    producing, working = Requests(sqs_endpoint), Requests(sqs_endpoint)
-    async with Fanfold(url, sqs_client=producing.client, ledger=ledger) as app:
-        await app.enqueue_async("doc-1", ["good", "unlucky", "hopeless"])
-    async with Fanfold(url, sqs_client=working.client, ledger=ledger) as app:
-        await work_to_the_end(app)
-        await (await app.broker()).dead_letters(10)  # as the reconciler does for what the queue itself has moved
-    assert producing.seen == allowed("producer_policy")
-    assert working.seen == allowed("worker_policy")
-
-
-class Requests:
-    """A client that notes what needs a permission, by the queue's name, and polls briefly."""
-
-    def __init__(self, endpoint):
-        self.client = boto3.client("sqs", endpoint_url=endpoint)
-        self.client.meta.events.register("provide-client-params.sqs", self._note)
-        self.seen = defaultdict(set)
-
-    def _note(self, params, model, **_):
-        queue = params.get("QueueName") or params["QueueUrl"].rsplit("/", 1)[-1]
-        self.seen[queue].add(model.name.removesuffix("Batch"))
-        return params | ({"WaitTimeSeconds": 1} if "WaitTimeSeconds" in params else {})
-
-
-async def work_to_the_end(app):
-    """Run a task of every outcome, and the completion."""
-    folded = asyncio.Event()
-
-    @app.task("good")
-    async def good(): ...
-
-    @app.task("unlucky")
-    async def unlucky(context):
-        if context.attempt == 1:
-            raise Retry("once more", delay=0)
-
-    @app.task("hopeless")
-    async def hopeless():
-        raise Reject("never")
-
-    app.on_complete(good)
-    app.subscribe(lambda event: folded.set() if event.fields.get("task_name") == FOLD_NAME else None)
-    worker = await app.worker()
-    await worker.start()
-    await folded.wait()
-    await worker.stop()
-
-
-def allowed(name):
-    """A policy's actions by the name of the queue."""
-    found = defaultdict(set)
-    for statement in json.loads(BLOCKS[name])["Statement"]:
-        assert statement["Effect"] == "Allow"
-        found[statement["Resource"].split(":")[-1]] |= {action.removeprefix("sqs:") for action in statement["Action"]}
-    return found
+    assert (queue_url, ledger) == (named, "sqlite:////var/lib/fanfold/ledger.db")
 
 
 def test_the_table_of_variables_is_the_one_in_force():

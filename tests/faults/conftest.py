@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from processes import Site
+from serving import Site as ServedSite
 
 
 @pytest.fixture
@@ -19,6 +20,14 @@ def make_site(tmp_path):
     yield make
     for site in made:
         site.end()
+
+
+@pytest.fixture
+async def served(tmp_path):
+    """Servers on one file, and connections to them."""
+    made = ServedSite(tmp_path / "tasks.db")
+    yield made
+    made.end()
 
 
 @pytest.fixture

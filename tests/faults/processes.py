@@ -36,6 +36,7 @@ class Site:
     def __init__(self, folder, **settings):
         self.url = f"sqlite:///{folder}/tasks.db"
         self.log = folder / "runs.log"
+        self._ledger = settings.get("ledger")
         self._path = folder / "tasks.db"
         named = {f"FANFOLD_{name.upper()}": str(value) for name, value in settings.items()}
         self.environ = {"FANFOLD_QUEUE_URL": self.url, "FAULTS_LOG": str(self.log)} | named
@@ -70,7 +71,7 @@ class Site:
 
     def producer(self, **options):
         """An application without tasks of its own."""
-        return Fanfold(self.url, **options)
+        return Fanfold(self.url, ledger=self._ledger, **options)
 
     async def outcome(self):
         """All fan-outs with their tasks, the queue's counts, and the dead letters."""

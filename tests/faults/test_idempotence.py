@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from processes import barrier
 
-from fanfold import Fanfold, Reject, Retry
+from fanfold import Fanfold, FanOutOptions, Reject, Retry
 from fanfold.model import Task, TaskState
 from fanfold.testing import FakeClock, drain_async
 
@@ -171,3 +171,37 @@ def meet_and_enqueue(start, now):
     with Fanfold(clock=FakeClock(now)) as app:
         start.wait()
         app.enqueue("doc-1", NAMES, event_id="1")
+
+
+async def test_what_is_said_otherwise_the_second_time_changes_nothing(app):
+    said = []
+
+    @app.task
+    async def page(task_config, metadata):
+        said.append((task_config, metadata))
+
+    await app.enqueue_async("doc-1", [{"name": "page", "config": {"n": 1}}], metadata={"by": "first"}, event_id="1")
+    options = FanOutOptions(tolerated_failures=1, deadline=1)
+    tasks = [{"name": "page", "config": {"n": 2}}]
+    await app.enqueue_async("doc-1", tasks, metadata={"by": "second"}, event_id="1", options=options)
+    [fan_out] = await drain_async(app)
+    assert said == [({"n": 1}, {"by": "first"})]
+    assert (fan_out.metadata, fan_out.deadline_at, fan_out.tolerated_failures) == ({"by": "first"}, None, None)
+
+
+async def test_an_event_that_is_kept_no_longer_is_a_new_one(app, runs, clock):
+    await app.enqueue_async("doc-1", NAMES, event_id="1", options=FanOutOptions(keep=HOUR))
+    await drain_async(app)
+    clock.advance(HOUR)
+    assert await (await app._open()).ledger.purge() == 1
+    report = await enqueue(app)
+    assert (report.sent, report.settled) == (len(NAMES), 0)
+    await drain_async(app)
+    assert runs == dict.fromkeys(ONCE, 2)
+
+
+async def test_without_an_event_id_each_call_is_a_fan_out_of_its_own(app, runs):
+    for _ in range(2):
+        await app.enqueue_async("doc-1", NAMES)
+    assert len(await drain_async(app)) == 2
+    assert runs == dict.fromkeys(ONCE, 2)

@@ -8,7 +8,6 @@ import secrets
 import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final
 
 from fanfold import limits
@@ -17,10 +16,15 @@ from fanfold.brokers.protocol import Burial
 from fanfold.clock import Clock, SystemClock
 from fanfold.connection_thread import Operation, T
 from fanfold.database import Database
-from fanfold.engine import store
+from fanfold.engine import attributes, counting, leases, queues, receiving, sending
 from fanfold.engine.doorbell import Doorbell
-from fanfold.engine.polling import LongPolls, Look, Source
-from fanfold.errors import StorageError
+from fanfold.engine.messages import encode_strings, strings
+from fanfold.engine.policies import Redrive
+from fanfold.engine.polling import LongPolls, Look, Source, attended
+from fanfold.engine.queues import NewQueue, Queue
+from fanfold.engine.receiving import Receive, Received
+from fanfold.engine.sending import NewMessage
+from fanfold.errors import BrokerError, QueueNotFoundError
 from fanfold.model import DeadLetter, Delivery, EntryError, Message, QueueStatus, SendResult
 from fanfold.urls import parse_sqlite
 
@@ -37,7 +41,7 @@ class SqliteBroker:
     """
 
     linger = 0.0
-    retention = 345_600.0
+    retention = float(limits.MAX_RETENTION)
 
     def __init__(
         self,
@@ -68,7 +72,6 @@ class SqliteBroker:
         self._new_receipt = new_receipt
         self._doorbell = Doorbell(self._database)
         self._polls = LongPolls(self._doorbell, self._clock)
-        self._queue = self._dead_letter_queue = 0
         self._open = False
 
     async def open(self) -> None:
@@ -88,17 +91,16 @@ class SqliteBroker:
     async def send(self, messages: Sequence[Message]) -> list[SendResult]:
         """Add messages; what SQS would refuse is its own entry's error."""
         refused = [refusal(message) for message in messages]
-        accepted = [(m, self._new_id()) for m, error in zip(messages, refused, strict=True) if error is None]
+        accepted = [self._new_message(m) for m, error in zip(messages, refused, strict=True) if error is None]
         try:
-            sending = self._change(lambda c: store.send(c, self._queue, accepted, self._now()), len(accepted))
-            results = iter(await sending)
-        except StorageError as error:
+            results = iter(await self._change(lambda c: self._send(accepted, c), len(accepted)))
+        except BrokerError as error:
             return [SendResult(error=own or _error_of_all(error)) for own in refused]
         return [next(results) if error is None else SendResult(error=error) for error in refused]
 
     async def receive(self, limit: int, *, wait: float, lease: float) -> list[Delivery]:
         """Receive, waiting as a long poll does."""
-        source = Source(queue=self._queue, receive=lambda: self._look(limit, lease), ready_at=self._ready_at)
+        source = Source(queue=self._address.queue, receive=lambda: self._look(limit, lease), ready_at=self._ready_at)
         return await self._polls.receive(source, wait)
 
     def end_polls(self) -> None:
@@ -108,34 +110,36 @@ class SqliteBroker:
     async def extend(self, deliveries: Sequence[Delivery], seconds: Sequence[float]) -> list[EntryError | None]:
         """Let leases end so many seconds from now."""
         changes = [(d.receipt_handle, _milliseconds(s)) for d, s in zip(deliveries, seconds, strict=True)]
-        return await self._each(len(changes), lambda c: store.change_visibility(c, self._queue, changes, self._now()))
+        return await self._each(
+            len(changes), lambda c: leases.change_visibility(c, self._queue(c), changes, self._now())
+        )
 
     async def delete(self, deliveries: Sequence[Delivery]) -> list[EntryError | None]:
         """Delete messages."""
         handles = [d.receipt_handle for d in deliveries]
-        return await self._each(len(handles), lambda c: store.delete(c, self._queue, handles, self._now()))
+        return await self._each(len(handles), lambda c: leases.delete(c, self._queue(c), handles, self._now()))
 
     async def dead_letter(self, burials: Sequence[Burial]) -> list[EntryError | None]:
         """Replace messages by copies with their reasons in the dead letter queue, each in one transaction."""
-        copies = [(b.delivery.receipt_handle, burial_copy(b), self._new_id()) for b in burials]
-        return await self._each(len(copies), lambda c: store.bury(c, self._queue, copies, self._now()))
+        copies = [(b.delivery.receipt_handle, self._new_message(burial_copy(b))) for b in burials]
+        return await self._each(
+            len(copies), lambda c: leases.bury(c, self._queue(c), self._dead_letter_queue(c), copies, self._now())
+        )
 
     async def dead_letters(self, limit: int, *, hold: float = 0.0) -> list[DeadLetter]:
         """Look at the dead letter queue."""
         if hold:
             return await self._held_letters(limit, hold)
-        peeked = await self._read(lambda c: store.peek(c, self._dead_letter_queue, limit))
+        peeked = await self._read(lambda c: counting.peek(c, self._dead_letter_queue(c), limit))
         return [letter_of(letter, attributes) for letter, attributes in peeked]
 
     async def dead_letter_count(self) -> int:
         """Count the dead letter queue's messages, exactly."""
-        now = self._now()
-        counts = await self._read(lambda c: store.status(c, self._dead_letter_queue, now))
-        return counts.messages_available + counts.messages_in_flight
+        return await self._read(lambda c: counting.total(c, self._dead_letter_queue(c)))
 
     async def status(self) -> QueueStatus:
         """Count the queue's messages, exactly."""
-        return await self._read(lambda c: store.status(c, self._queue, self._now()))
+        return await self._read(lambda c: counting.status(c, self._queue(c), self._now()))
 
     async def ready_in(self) -> float | None:
         """Seconds until a message can next be received (0 or less: now); None for an empty queue."""
@@ -143,8 +147,8 @@ class SqliteBroker:
         return None if ready_at is None else ready_at - self._clock.now()
 
     async def _held_letters(self, limit: int, hold: float) -> list[DeadLetter]:
-        receive = partial(self._receive, self._dead_letter_queue, limit, _milliseconds(hold))
-        received = await self._write(receive)
+        lease = _milliseconds(hold)
+        received = await self._write(lambda c: self._receive(c, self._dead_letter_queue(c), limit, lease))
         return [letter_of_delivery(delivery) for delivery in received]
 
     def _prepare(self) -> None:
@@ -152,48 +156,86 @@ class SqliteBroker:
             self._create_queues()
 
     def _create_queues(self) -> None:
-        self._database.migrate("engine", store.SCHEMA)
-        now = self._now()
-        names = self._address.dead_letter_queue, self._address.queue
+        self._database.migrate("engine", queues.SCHEMA)
+        self._database.write(self._create_missing).result()
 
-        def create(connection: sqlite3.Connection) -> tuple[int, int]:
-            dead = store.create_queue(connection, names[0], now, dead_letter_queue=None, max_receive_count=None)
-            most = self._max_receive_count
-            return dead, store.create_queue(connection, names[1], now, dead_letter_queue=dead, max_receive_count=most)
+    def _create_missing(self, connection: sqlite3.Connection) -> None:
+        """Create what isn't there. A redrive policy that somebody chose stays as it is."""
+        dead, now = self._address.dead_letter_queue, self._now()
+        if queues.find(connection, dead) is None:
+            queues.create(connection, NewQueue(name=dead, attributes=attributes.KEEPS_FOR_EVER), now)
+        redrive = Redrive(dead, self._max_receive_count)
+        queue = queues.find(connection, self._address.queue)
+        if queue is None:
+            new = NewQueue(name=self._address.queue, attributes=attributes.KEEPS_FOR_EVER, redrive=redrive)
+            queues.create(connection, new, now)
+        elif queue.redrive is None:
+            queues.change(connection, queue, attributes.decode(queue.attributes), redrive, now)
 
-        self._dead_letter_queue, self._queue = self._database.write(create).result()
+    def _queue(self, connection: sqlite3.Connection) -> Queue:
+        return self._existing(connection, self._address.queue)
+
+    def _dead_letter_queue(self, connection: sqlite3.Connection) -> Queue:
+        return self._existing(connection, self._address.dead_letter_queue)
+
+    def _existing(self, connection: sqlite3.Connection, name: str) -> Queue:
+        queue = queues.find(connection, name)
+        if queue is None:
+            raise QueueNotFoundError(f"{self.url}: the queue {name} was deleted; open the app again to create it")
+        return queue
+
+    def _new_message(self, message: Message) -> NewMessage:
+        return NewMessage(
+            body=message.body,
+            message_id=self._new_id(),
+            group_id=message.group_id,
+            deduplication_id=message.deduplication_id,
+            attributes=encode_strings(message.attributes),
+        )
+
+    def _send(self, accepted: Sequence[NewMessage], connection: sqlite3.Connection) -> list[SendResult]:
+        sent = sending.send(connection, self._queue(connection), accepted, self._now())
+        return [SendResult(message_id=one.message_id, duplicate=one.duplicate) for one in sent]
 
     async def _look(self, limit: int, lease: float) -> Look[Delivery]:
         most, milliseconds = min(limit, limits.MAX_BATCH_ENTRIES), _milliseconds(lease)
 
         def look(connection: sqlite3.Connection) -> Look[Delivery]:
-            found = self._receive(self._queue, most, milliseconds, connection)
-            return Look(found=found, ready_at=None if found else self._next_ready(connection))
+            queue = self._queue(connection)
+            found = self._receive(connection, queue, most, milliseconds)
+            return Look(found=found, ready_at=None if found else self._next_ready(connection, queue))
 
-        return await self._write(look)
+        return await attended(self._database.write(look), lambda found: self._take_back(found.found))
 
-    def _receive(self, queue: int, limit: int, lease: int, connection: sqlite3.Connection) -> list[Delivery]:
-        request = store.Receive(queue=queue, limit=limit, lease=lease, now=self._now())
-        return store.receive(connection, request, self._new_receipt)
+    def _take_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Undo the receive of messages that nobody saw, without waiting for it; from any thread."""
+        handles = [delivery.receipt_handle for delivery in deliveries]
+        if handles:
+            undone = self._database.write(lambda c: leases.take_back(c, self._queue(c), handles, self._now()))
+            undone.add_done_callback(lambda _: self._doorbell.ring(self._address.queue, len(handles)))
+
+    def _receive(self, connection: sqlite3.Connection, queue: Queue, limit: int, lease: int) -> list[Delivery]:
+        request = Receive(limit=limit, lease=lease, now=self._now())
+        return [_delivery(received) for received in receiving.receive(connection, queue, request, self._new_receipt)]
 
     async def _ready_at(self) -> float | None:
-        return await self._read(self._next_ready)
+        return await self._read(lambda c: self._next_ready(c, self._queue(c)))
 
-    def _next_ready(self, connection: sqlite3.Connection) -> float | None:
-        ready_at = store.next_ready(connection, self._queue, self._now())
+    def _next_ready(self, connection: sqlite3.Connection, queue: Queue) -> float | None:
+        ready_at = receiving.next_ready(connection, queue, self._now())
         return None if ready_at is None else ready_at / 1000
 
     async def _each(self, count: int, operation: Operation[list[EntryError | None]]) -> list[EntryError | None]:
         """A change of several entries; where the file fails, that is the error of each."""
         try:
             return await self._change(operation, count)
-        except StorageError as error:
+        except BrokerError as error:
             return [_error_of_all(error)] * count
 
     async def _change(self, operation: Operation[T], most: int) -> T:
         """A write that may make so many messages receivable, or more where it unlocks a group."""
         result = await self._write(operation)
-        self._doorbell.ring(self._queue, most)
+        self._doorbell.ring(self._address.queue, most)
         return result
 
     async def _write(self, operation: Operation[T]) -> T:
@@ -211,5 +253,19 @@ def _milliseconds(seconds: float) -> int:
     return math.ceil(seconds * 1000)
 
 
-def _error_of_all(error: StorageError) -> EntryError:
+def _delivery(received: Received) -> Delivery:
+    return Delivery(
+        message_id=received.message_id,
+        receipt_handle=str(received.handle),
+        body=received.body,
+        group_id=received.group_id,
+        deduplication_id=received.deduplication_id,
+        receive_count=received.receive_count,
+        sent_at=received.sent_at / 1000,
+        received_at=received.received_at / 1000,
+        attributes=strings(received.attributes),
+    )
+
+
+def _error_of_all(error: BrokerError) -> EntryError:
     return EntryError(code=type(error).__name__.removesuffix("Error"), text=str(error), retryable=error.transient)

@@ -18,6 +18,7 @@ from fanfold.cli.kafka import kafka
 from fanfold.cli.plan import plan
 from fanfold.cli.provision import provision
 from fanfold.cli.rerun import rerun
+from fanfold.cli.serve import serve
 from fanfold.cli.status import status
 from fanfold.cli.template import template
 from fanfold.cli.worker import worker
@@ -50,6 +51,7 @@ def main() -> None:
       fanfold enqueue --app app:app doc-1 title  enqueue one event
       fanfold kafka app:app --group fields       enqueue the events of Kafka topics
       fanfold status                             what is waiting, running, done
+      fanfold serve tasks.db                     the embedded queue as an SQS endpoint, for other languages
 
     Where queue and ledger are is said by the application, by --queue-url and --ledger, or by FANFOLD_QUEUE_URL (or
     SQS_TASK_QUEUE_URL) and FANFOLD_LEDGER. Exit codes: 0 fine, 1 an error, 2 wrong usage, 130 interrupted by Ctrl-C.
@@ -69,5 +71,6 @@ for command in (
     plan,
     cancel,
     rerun,
+    serve,
 ):
     main.add_command(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import random
 import sys
 from typing import Any, Final
@@ -23,6 +24,7 @@ from fanfold.settings import Settings
 from fanfold.urls import is_sqlite, parse_sqlite
 
 _EXIT: Final = {Grade.OK: 0, Grade.WARNING: 3, Grade.ERROR: 1}
+_LEDGER: Final = "FANFOLD_LEDGER=postgresql://USER@HOST/DATABASE (pip install 'fanfold[postgres]')"
 _MARKS: Final = {Grade.OK: "ok     ", Grade.WARNING: "warning", Grade.ERROR: "ERROR  "}
 
 
@@ -32,7 +34,7 @@ _MARKS: Final = {Grade.OK: "ok     ", Grade.WARNING: "warning", Grade.ERROR: "ER
 @click.option("--role", type=click.Choice(ROLES), default="worker", show_default=True, help="Whose rights to look at.")
 @as_json
 def doctor(target: str | None, *, role: str, as_json: bool, **overrides: Any) -> None:
-    """Look queue, dead letter queue, ledger, rights, credentials, clock and tasks over. Nothing is changed.
+    """Look queue, dead letter queue, ledger, rights, credentials, clock, tasks and Kafka over. Nothing is changed.
 
     \b
       fanfold doctor --app app:app
@@ -44,7 +46,8 @@ def doctor(target: str | None, *, role: str, as_json: bool, **overrides: Any) ->
       3  something is worth a thought
       1  something is broken
     """
-    findings = asyncio.run(_examine(load(target, **overrides), role))
+    app = load(target, **overrides)
+    findings = [*asyncio.run(_examine(app, role)), *_kafka(app)]
     if as_json:
         to_scripts([dataclasses.asdict(finding) for finding in findings])
     else:
@@ -92,6 +95,23 @@ async def _on_sqs(broker: Any, settings: Settings, role: str, application: Appli
     return judge(dataclasses.replace(seen, skew=skew, key_kind=kind), application)
 
 
+def _kafka(app: Fanfold) -> list[Finding]:
+    """What the application needs of Kafka; nothing, where it has no events and publishes no completions."""
+    completions = [app.completions.topic] if app.completions is not None else []
+    if not len(app.events) and not completions:
+        return []
+    from fanfold.deploy import kafka  # noqa: PLC0415 - the library is an extra
+    from fanfold.sources import settings  # noqa: PLC0415 - as above
+
+    try:
+        client = settings.client_config(app.kafka)
+        wanted = os.environ.get("FANFOLD_KAFKA_TOPICS", "").replace(",", " ").split()
+        topics = settings.topics(app.events, wanted) if len(app.events) else {}
+        return kafka.look(client, [*topics, *completions])
+    except FanfoldError as refused:
+        return [_broken("kafka", refused, "no event is enqueued, and no completion is published")]
+
+
 def _missing_files(settings: Settings) -> list[Finding]:
     """Files that nobody has made yet: opening them would make them, and a doctor changes nothing."""
     urls = {url for url in (settings.queue_url, settings.ledger) if url is not None and is_sqlite(url)}
@@ -114,7 +134,7 @@ async def _ledger(ledger: Ledger | None, settings: Settings) -> Finding:
             "there is no ledger",
             why="attempts are the queue's receive counts, nobody knows when a fan-out is done, and events that come "
             "again after five minutes are worked on again",
-            cure="FANFOLD_LEDGER=…, as docs/aws.md says",
+            cure=_LEDGER,
         )
     try:
         await ledger.start()
@@ -128,7 +148,7 @@ async def _ledger(ledger: Ledger | None, settings: Settings) -> Finding:
             "ledger",
             f"the ledger is a file on this machine: {settings.ledger}",
             why="a worker on another machine has another ledger, and neither knows when a fan-out is done",
-            cure="one machine only; or a ledger that all can reach, as docs/aws.md says",
+            cure=f"for more than one machine, {_LEDGER}",
         )
     return fine("ledger", "the ledger answers, and its tables are up to date")
 

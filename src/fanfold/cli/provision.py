@@ -12,7 +12,7 @@ import click
 from fanfold.cli.common import as_json, load, to_scripts
 from fanfold.cli.describing import described, description
 from fanfold.deploy import provision as provisioning
-from fanfold.deploy.description import Description
+from fanfold.deploy.description import Description, check_region, suffix_of
 from fanfold.errors import ConfigurationError
 from fanfold.urls import is_sqlite, parse_sqlite
 
@@ -70,11 +70,14 @@ def _address(region: str | None, endpoint_url: str | None) -> str:
     from fanfold.brokers.boto import make_session  # noqa: PLC0415 - boto3 only where it is used
 
     if endpoint_url is not None:
+        if not endpoint_url.startswith(("http://", "https://")):
+            raise ConfigurationError(f"endpoint {endpoint_url!r}: write http://… or https://…")
         return endpoint_url
     name = region or make_session("", region=None).get_config_variable("region")
-    if name is None:
-        raise ConfigurationError("no AWS region is known: --region eu-west-1, or AWS_DEFAULT_REGION")
-    return f"https://sqs.{name}.amazonaws.com/"
+    if not name:
+        raise ConfigurationError("no AWS region is known; give --region eu-west-1, or AWS_DEFAULT_REGION")
+    check_region(name)
+    return f"https://sqs.{name}.{suffix_of(name)}/"
 
 
 def _conclusion(plan: provisioning.Plan, *, yes: bool) -> str:

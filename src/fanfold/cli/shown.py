@@ -88,6 +88,11 @@ def is_whole(fan_out: FanOut) -> bool:
     return fan_out.progress.succeeded == fan_out.total_tasks and fan_out.fold_state is not TaskState.DEAD
 
 
+def has_failed(fan_out: FanOut) -> bool:
+    """Whether a fan-out ended with more failures than it tolerates, or its completion was set aside."""
+    return fan_out.succeeded is False or fan_out.fold_state is TaskState.DEAD
+
+
 def summary(fan_out: FanOut) -> dict[str, Any]:
     """A fan-out without its tasks, for a script."""
     record = dataclasses.asdict(fan_out)

@@ -48,7 +48,7 @@ class Wanted:
         """Whether a fan-out is among them."""
         if self.open_only and fan_out.completed_at is not None:
             return False
-        return not self.failed_only or (fan_out.completed_at is not None and not shown.is_whole(fan_out))
+        return not self.failed_only or shown.has_failed(fan_out)
 
 
 def _interval(_: click.Context, __: click.Parameter, value: float) -> float:
@@ -63,7 +63,10 @@ def _interval(_: click.Context, __: click.Parameter, value: float) -> float:
 @addresses
 @click.option("--open", "open_only", is_flag=True, help="Only fan-outs that aren't complete.")
 @click.option(
-    "--failed", "failed_only", is_flag=True, help="Only complete ones of which a task or the completion didn't succeed."
+    "--failed",
+    "failed_only",
+    is_flag=True,
+    help="Only those of which more tasks than are tolerated, or the completion, failed.",
 )
 @click.option("--entity", "entity_id", metavar="ID", help="Only fan-outs of this entity.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Fan-outs to list.")

@@ -10,10 +10,10 @@ import click
 from fanfold.cli.common import to_scripts
 from fanfold.cli.describing import described, description
 from fanfold.deploy import cloudformation as cfn
-from fanfold.deploy import roles
+from fanfold.deploy import roles, scaling
 from fanfold.deploy import terraform as hcl
-from fanfold.deploy.description import SSE_SQS, check_place
-from fanfold.deploy.scaling import Service, scaled_object
+from fanfold.deploy.description import check_place, partition_of
+from fanfold.deploy.scaling import Service
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,6 +33,17 @@ def _placed(command: F) -> F:
     return click.option("--account", required=True, help="The AWS account: 12 digits.")(command)
 
 
+_served = click.option(
+    "--service", "app", metavar="MODULE:NAME", help="Also an ECS service of workers for this application."
+)
+
+
+def _service(app: str | None, *, least: int, most: int, backlog_per_worker: int) -> Service | None:
+    if app is None:
+        return None
+    return Service(app=app, least=least, most=most, backlog_per_worker=backlog_per_worker)
+
+
 @click.group(short_help="Print infrastructure code for the queues.")
 def template() -> None:
     """Print infrastructure code for a queue, its dead letter queue, alarms and roles. Nothing is asked or changed.
@@ -46,7 +57,7 @@ def template() -> None:
 
 @template.command()
 @described
-@click.option("--service", "app", metavar="MODULE:NAME", help="Also an ECS service of workers for this application.")
+@_served
 @_scaled
 def cloudformation(*, app: str | None, least: int, most: int, backlog_per_worker: int, **options: Any) -> None:
     """Print a CloudFormation template, as JSON.
@@ -54,21 +65,23 @@ def cloudformation(*, app: str | None, least: int, most: int, backlog_per_worker
     \b
       fanfold template cloudformation tasks.fifo > tasks.json
     """
-    service = None
-    if app is not None:
-        service = Service(app=app, least=least, most=most, backlog_per_worker=backlog_per_worker)
+    service = _service(app, least=least, most=most, backlog_per_worker=backlog_per_worker)
     to_scripts(cfn.template(description(**options), service))
 
 
 @template.command()
 @described
-def terraform(**options: Any) -> None:
+@_served
+@_scaled
+def terraform(*, app: str | None, least: int, most: int, backlog_per_worker: int, **options: Any) -> None:
     """Print a Terraform configuration for the AWS provider.
 
     \b
       fanfold template terraform tasks.fifo > tasks.tf
+      fanfold template terraform tasks.fifo --service app:app > tasks.tf
     """
-    click.echo(hcl.configuration(description(**options)), nl=False)
+    service = _service(app, least=least, most=most, backlog_per_worker=backlog_per_worker)
+    click.echo(hcl.configuration(description(**options), service), nl=False)
 
 
 @template.command()
@@ -83,17 +96,10 @@ def iam(*, account: str, region: str, role: str | None, **options: Any) -> None:
     """
     check_place(account, region)
     wanted = description(**options)
-    prefix = f"arn:aws:sqs:{region}:{account}"
-    key = None
-    if wanted.encryption != SSE_SQS:
-        bare = wanted.encryption.startswith("arn:")
-        key = wanted.encryption if bare else f"arn:aws:kms:{region}:{account}:key/{wanted.encryption}"
-    made = {
-        name: roles.policy(
-            name, queue_arn=f"{prefix}:{wanted.name}", dlq_arn=f"{prefix}:{wanted.dlq_name}", kms_key_arn=key
-        )
-        for name in roles.ROLES
-    }
+    prefix = f"arn:{partition_of(region)}"
+    queue, dead = (f"{prefix}:sqs:{region}:{account}:{name}" for name in (wanted.name, wanted.dlq_name))
+    extra = roles.kms_statements(wanted.encryption, lambda resource: f"{prefix}:kms:{region}:{account}:{resource}")
+    made = {name: roles.policy(name, queue_arn=queue, dlq_arn=dead, extra=extra) for name in roles.ROLES}
     to_scripts(made[role] if role is not None else made)
 
 
@@ -105,11 +111,11 @@ def iam(*, account: str, region: str, role: str | None, **options: Any) -> None:
 def keda(
     *, account: str, region: str, app: str, least: int, most: int, backlog_per_worker: int, **options: Any
 ) -> None:
-    """Print a KEDA ScaledObject, as JSON, for a Deployment called fanfold-worker.
+    """Print a KEDA ScaledObject and its TriggerAuthentication, as JSON, for a Deployment called fanfold-worker.
 
     \b
       fanfold template keda tasks.fifo --account 123456789012 --region eu-west-1 | kubectl apply -f -
     """
     check_place(account, region)
     service = Service(app=app, least=least, most=most, backlog_per_worker=backlog_per_worker)
-    to_scripts(scaled_object(description(**options), service, region=region, account=account))
+    to_scripts(scaling.keda(description(**options), service, region=region, account=account))

@@ -1,7 +1,6 @@
 """A CloudFormation template: queues, alarms, roles, and, if wanted, an ECS service that scales on its backlog.
 
-Metric names: SQS developer guide, "Available CloudWatch metrics for Amazon SQS". Scaling on backlog per task by metric
-math: Application Auto Scaling user guide, "target tracking scaling policy using metric math" (both read 2026-11-24).
+Metric names: SQS developer guide, "Available CloudWatch metrics for Amazon SQS" (read 2026-11-24).
 """
 
 from __future__ import annotations
@@ -9,8 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from fanfold.deploy.description import SSE_SQS, Description
-from fanfold.deploy.roles import ROLES, policy
+from fanfold.deploy import cloudformation_service
+from fanfold.deploy.description import Description
+from fanfold.deploy.roles import ROLES, kms_statements, policy, trust
 from fanfold.deploy.scaling import Alarm, Service, alarms
 
 Resources = dict[str, dict[str, Any]]
@@ -38,8 +38,8 @@ def template(wanted: Description, service: Service | None = None) -> dict[str, A
         },
     }
     if service is not None:
-        parts["Parameters"] |= _PARAMETERS
-        parts["Resources"] |= _service(wanted, service)
+        parts["Parameters"] |= cloudformation_service.PARAMETERS
+        parts["Resources"] |= cloudformation_service.resources(wanted, service)
     return parts
 
 
@@ -93,131 +93,26 @@ def _alarm(alarm: Alarm) -> dict[str, Any]:
 
 
 def _roles(wanted: Description) -> Resources:
-    key = None if wanted.encryption == SSE_SQS else _key_arn(wanted.encryption)
-    made: Resources = {}
-    for role in ROLES:
-        document = policy(role, queue_arn=_arn("Queue"), dlq_arn=_arn("DeadLetterQueue"), kms_key_arn=key)
-        made[f"{role.title()}Role"] = {
-            "Type": "AWS::IAM::Role",
-            "Properties": {
-                "AssumeRolePolicyDocument": {
-                    "Version": "2012-10-17",
-                    "Statement": [
-                        {
-                            "Effect": "Allow",
-                            "Principal": {"Service": "ecs-tasks.amazonaws.com"},
-                            "Action": "sts:AssumeRole",
-                        }
-                    ],
-                },
-                "Policies": [{"PolicyName": f"fanfold-{role}", "PolicyDocument": document}],
-            },
-        }
-    return made
+    return {f"{role.title()}Role": _role(wanted, role) for role in ROLES}
 
 
-def _key_arn(key: str) -> Any:
-    if key.startswith("arn:"):
-        return key
-    return {"Fn::Sub": f"arn:${{AWS::Partition}}:kms:${{AWS::Region}}:${{AWS::AccountId}}:key/{key}"}
-
-
-_PARAMETERS: Final = {
-    "Cluster": {"Type": "String", "Description": "Name of the ECS cluster, with Container Insights turned on"},
-    "Image": {"Type": "String", "Description": "The workers' container image"},
-    "Subnets": {"Type": "List<AWS::EC2::Subnet::Id>"},
-    "SecurityGroups": {"Type": "List<AWS::EC2::SecurityGroup::Id>"},
-    "ExecutionRole": {"Type": "String", "Description": "ARN of the role that pulls the image and writes logs"},
-}
-
-
-def _service(wanted: Description, service: Service) -> Resources:
+def _role(wanted: Description, role: str) -> dict[str, Any]:
+    document = policy(role, queue_arn=_arn("Queue"), dlq_arn=_arn("DeadLetterQueue"), extra=_key_rights(wanted))
     return {
-        "TaskDefinition": _task_definition(service),
-        "Service": {
-            "Type": "AWS::ECS::Service",
-            "Properties": {
-                "Cluster": {"Ref": "Cluster"},
-                "TaskDefinition": {"Ref": "TaskDefinition"},
-                "LaunchType": "FARGATE",
-                "DesiredCount": service.least,
-                "NetworkConfiguration": {
-                    "AwsvpcConfiguration": {
-                        "Subnets": {"Ref": "Subnets"},
-                        "SecurityGroups": {"Ref": "SecurityGroups"},
-                    }
-                },
-            },
-        },
-        "ScalableTarget": {
-            "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
-            "Properties": {
-                "ServiceNamespace": "ecs",
-                "ScalableDimension": "ecs:service:DesiredCount",
-                "ResourceId": {"Fn::Sub": "service/${Cluster}/${Service.Name}"},
-                "MinCapacity": service.least,
-                "MaxCapacity": service.most,
-            },
-        },
-        "ScalingPolicy": _scaling(wanted, service),
-    }
-
-
-def _task_definition(service: Service) -> dict[str, Any]:
-    return {
-        "Type": "AWS::ECS::TaskDefinition",
+        "Type": "AWS::IAM::Role",
         "Properties": {
-            "RequiresCompatibilities": ["FARGATE"],
-            "NetworkMode": "awsvpc",
-            "Cpu": str(service.cpu),
-            "Memory": str(service.memory),
-            "TaskRoleArn": _arn("WorkerRole"),
-            "ExecutionRoleArn": {"Ref": "ExecutionRole"},
-            "ContainerDefinitions": [
-                {
-                    "Name": "worker",
-                    "Image": {"Ref": "Image"},
-                    "Command": ["fanfold", "worker", service.app],
-                    # Longer than the grace period, so that a worker stops in order before it is killed.
-                    "StopTimeout": service.stop_timeout,
-                    "Environment": [
-                        {"Name": "FANFOLD_QUEUE_URL", "Value": {"Ref": "Queue"}},
-                        {"Name": "FANFOLD_DLQ_URL", "Value": {"Ref": "DeadLetterQueue"}},
-                    ],
-                }
-            ],
+            "AssumeRolePolicyDocument": trust(),
+            "Policies": [{"PolicyName": f"fanfold-{role}", "PolicyDocument": document}],
         },
     }
 
 
-def _scaling(wanted: Description, service: Service) -> dict[str, Any]:
-    queue = [{"Name": "QueueName", "Value": wanted.name}]
-    workers = [
-        {"Name": "ClusterName", "Value": {"Ref": "Cluster"}},
-        {"Name": "ServiceName", "Value": {"Fn::GetAtt": ["Service", "Name"]}},
-    ]
-    metrics = [
-        _metric("visible", "AWS/SQS", "ApproximateNumberOfMessagesVisible", "Sum", queue),
-        _metric("workers", "ECS/ContainerInsights", "RunningTaskCount", "Average", workers),
-        {"Id": "backlog", "Expression": "visible / MAX([workers, 1])", "ReturnData": True},
-    ]
-    return {
-        "Type": "AWS::ApplicationAutoScaling::ScalingPolicy",
-        "Properties": {
-            "PolicyName": "fanfold-backlog-per-worker",
-            "PolicyType": "TargetTrackingScaling",
-            "ScalingTargetId": {"Ref": "ScalableTarget"},
-            "TargetTrackingScalingPolicyConfiguration": {
-                "TargetValue": service.backlog_per_worker,
-                "CustomizedMetricSpecification": {"Metrics": metrics},
-            },
-        },
-    }
+def _key_rights(wanted: Description) -> list[dict[str, Any]]:
+    return kms_statements(wanted.encryption, _key_arn)
 
 
-def _metric(name: str, namespace: str, metric: str, stat: str, dimensions: list[dict[str, Any]]) -> dict[str, Any]:
-    of = {"Namespace": namespace, "MetricName": metric, "Dimensions": dimensions}
-    return {"Id": name, "MetricStat": {"Metric": of, "Stat": stat}, "ReturnData": False}
+def _key_arn(resource: str) -> dict[str, str]:
+    return {"Fn::Sub": f"arn:${{AWS::Partition}}:kms:${{AWS::Region}}:${{AWS::AccountId}}:{resource}"}
 
 
 def _arn(resource: str) -> dict[str, Any]:

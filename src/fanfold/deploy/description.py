@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,9 +20,14 @@ DAY: Final = 86_400
 SSE_SQS: Final = "sse-sqs"
 """Encryption with keys that SQS keeps, at no charge; anything else is the id, alias or ARN of a KMS key."""
 
+_PARTITIONS: Final = ("cn", "us-gov")
 _FIFO: Final = ".fifo"
 _DLQ: Final = "-dlq"
 _LONGEST_NAME: Final = 80
+_MOST_SOURCES: Final = 10
+_ID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32}"
+_PLACE: Final = r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:"
+_KMS_KEY: Final = re.compile(rf"(?:(?:{_PLACE}key/)?(?:{_ID})|(?:{_PLACE})?alias/[A-Za-z0-9/_-]+)")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+\.fifo")
 _REGION: Final = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
 _ACCOUNT: Final = re.compile(r"\d{12}")
@@ -53,6 +58,7 @@ class Description:
         if dead == self.name:
             raise ConfigurationError(f"queue {self.name!r} can't be its own dead letter queue; name another")
         object.__setattr__(self, "dlq_name", dead)
+        check_encryption(self.encryption)
         _within("max_receive_count", self.max_receive_count, 1, 1_000)
         _within("visibility", self.visibility, 0, 43_200)
         _within("retention", self.retention, 60, 14 * DAY)
@@ -92,9 +98,22 @@ def encryption_attributes(encryption: str) -> dict[str, str]:
     return {"SqsManagedSseEnabled": "true"} if encryption == SSE_SQS else {"KmsMasterKeyId": encryption}
 
 
-def allow_policy(queue_arn: str) -> str:
-    """The dead letter queue's RedriveAllowPolicy: this queue may set messages aside in it, and no other."""
-    return json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [queue_arn]})
+def allow_policy(queue_arns: Collection[str]) -> str:
+    """The dead letter queue's RedriveAllowPolicy: these queues may set messages aside in it.
+
+    SQS takes at most ten by name; with more, all are let in.
+    """
+    if len(queue_arns) > _MOST_SOURCES:
+        return json.dumps({"redrivePermission": "allowAll"})
+    return json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": sorted(queue_arns)})
+
+
+def check_encryption(encryption: str) -> None:
+    """Whether this names encryption by SQS, or a KMS key. Raises ConfigurationError."""
+    if encryption != SSE_SQS and not _KMS_KEY.fullmatch(encryption):
+        raise ConfigurationError(
+            f"encryption {encryption!r}: write {SSE_SQS}, or a KMS key: its id, its ARN, or alias/NAME"
+        )
 
 
 def check_name(name: str) -> None:
@@ -104,6 +123,10 @@ def check_name(name: str) -> None:
         NotFifoError: it doesn't end in `.fifo`.
         ConfigurationError: it is too long, or has other characters.
     """
+    if not {":", "/"}.isdisjoint(name):
+        raise ConfigurationError(
+            f"queue {name!r}: write its name alone; queue and dead letter queue are in one region and account"
+        )
     if not name.endswith(_FIFO):
         raise NotFifoError(f"queue {name!r}: the name of a FIFO queue ends in .fifo; write {name + _FIFO!r}")
     if len(name) > _LONGEST_NAME:
@@ -119,8 +142,23 @@ def check_place(account: str, region: str) -> None:
     """Whether these can be an account and a region. Raises ConfigurationError."""
     if not _ACCOUNT.fullmatch(account):
         raise ConfigurationError(f"account {account!r}: 12 digits, as `aws sts get-caller-identity` shows them")
+    check_region(region)
+
+
+def check_region(region: str) -> None:
+    """Whether this can be a region. Raises ConfigurationError."""
     if not _REGION.fullmatch(region):
         raise ConfigurationError(f"region {region!r}: write it as eu-west-1")
+
+
+def partition_of(region: str) -> str:
+    """What ARNs in a region begin with: aws, aws-cn, aws-us-gov."""
+    return next((f"aws-{part}" for part in _PARTITIONS if region.startswith(f"{part}-")), "aws")
+
+
+def suffix_of(region: str) -> str:
+    """What host names in a region end in."""
+    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
 
 
 def check_dlq_arn(queue_arn: str, dlq_arn: str) -> None:

@@ -7,9 +7,11 @@ permissions").
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from fanfold.deploy.description import SSE_SQS
 
 ROLES: Final = ("producer", "worker", "operator")
 
@@ -46,16 +48,43 @@ GRANTS: Final[Mapping[str, Grants]] = {
 _KMS: Final = ("kms:Decrypt", "kms:GenerateDataKey")
 
 
-def policy(role: str, *, queue_arn: Any, dlq_arn: Any, kms_key_arn: Any = None) -> dict[str, Any]:
-    """A role's IAM policy on exact ARNs (or what a template puts in their place)."""
+def policy(role: str, *, queue_arn: Any, dlq_arn: Any, extra: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """A role's IAM policy on exact ARNs (or what a template puts in their place), and `extra` statements."""
     grants = GRANTS[role]
     statements = [
         _statement("Queue", [f"sqs:{action}" for action in grants.queue], queue_arn),
         _statement("DeadLetterQueue", [f"sqs:{action}" for action in grants.dlq], dlq_arn),
     ]
-    if kms_key_arn is not None:
-        statements.append(_statement("Key", list(_KMS), kms_key_arn))
-    return {"Version": "2012-10-17", "Statement": statements}
+    return {"Version": "2012-10-17", "Statement": [*statements, *extra]}
+
+
+def trust() -> dict[str, Any]:
+    """Who may take on a role: tasks on ECS."""
+    tasks = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    return {"Version": "2012-10-17", "Statement": [tasks]}
+
+
+def kms_statements(encryption: str, arn_of: Callable[[str], Any]) -> list[dict[str, Any]]:
+    """What a queue's encryption asks of a role: nothing with SQS's own keys, two actions with a key of KMS.
+
+    Policies on keys name them by id. An alias only says which one it is now, so it stands as a condition.
+
+    Args:
+        encryption: as `Description.encryption`.
+        arn_of: makes `key/…` an ARN of the place.
+    """
+    if encryption == SSE_SQS:
+        return []
+    alias = encryption.rsplit(":", 1)[-1]
+    if alias.startswith("alias/"):
+        condition = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": alias}}
+        return [key_statement(arn_of("key/*")) | {"Condition": condition}]
+    return [key_statement(encryption if encryption.startswith("arn:") else arn_of(f"key/{encryption}"))]
+
+
+def key_statement(key_arn: Any) -> dict[str, Any]:
+    """What a role may do with the queues' KMS key."""
+    return _statement("Key", list(_KMS), key_arn)
 
 
 def _statement(sid: str, actions: Sequence[str], resource: Any) -> dict[str, Any]:

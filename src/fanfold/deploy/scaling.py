@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from fanfold.deploy.description import Description
+from fanfold.deploy.description import Description, suffix_of
 from fanfold.errors import ConfigurationError
+
+_APP: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+_LONGEST_STOP: Final = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +29,11 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """Containers that run workers: how many, how large, and how much each may have waiting for it."""
+    """Containers that run workers: how many, how large (CPU units, MiB), and how much each may have waiting for it.
+
+    `stop_timeout` are the seconds that a container has to stop in: more than a worker's grace (30 s), so that it stops
+    in order before it is killed.
+    """
 
     app: str
     least: int = 1
@@ -37,10 +46,52 @@ class Service:
     def __post_init__(self) -> None:
         if not 0 <= self.least <= self.most:
             raise ConfigurationError(f"workers from {self.least} to {self.most}: the least can't be above the most")
+        if self.stop_timeout > _LONGEST_STOP:
+            raise ConfigurationError(f"stop_timeout={self.stop_timeout}: Fargate waits {_LONGEST_STOP} seconds at most")
         if self.backlog_per_worker < 1:
             raise ConfigurationError(f"backlog_per_worker={self.backlog_per_worker}: at least 1 message")
-        if ":" not in self.app:
+        if not _APP.fullmatch(self.app):
             raise ConfigurationError(f"application {self.app!r}: write MODULE:NAME, as for `fanfold worker`")
+
+    @property
+    def command(self) -> list[str]:
+        """What a container runs."""
+        return ["fanfold", "worker", self.app]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A CloudWatch metric that the scaling asks for."""
+
+    id: str
+    namespace: str
+    name: str
+    stat: str
+    dimensions: Mapping[str, Any]
+
+
+BACKLOG: Final = "visible / IF(FILL(workers, 0) > 0, FILL(workers, 0), 1)"
+"""Messages that wait for each worker. Where none runs, ECS reports no count."""
+
+
+def metrics(wanted: Description, service: Mapping[str, Any]) -> list[Metric]:
+    """What `BACKLOG` is reckoned from; `service` are the dimensions by which ECS knows the workers' service."""
+    return [
+        Metric(
+            id="visible",
+            namespace="AWS/SQS",
+            name="ApproximateNumberOfMessagesVisible",
+            stat="Sum",
+            dimensions={"QueueName": wanted.name},
+        ),
+        Metric(
+            id="workers",
+            namespace="ECS/ContainerInsights",
+            name="RunningTaskCount",
+            stat="Average",
+            dimensions=service,
+        ),
+    ]
 
 
 def alarms(wanted: Description, *, oldest: int = 3_600, depth: int = 10_000) -> list[Alarm]:
@@ -71,28 +122,45 @@ def alarms(wanted: Description, *, oldest: int = 3_600, depth: int = 10_000) -> 
     ]
 
 
-def scaled_object(wanted: Description, service: Service, *, region: str, account: str) -> dict[str, Any]:
-    """A KEDA ScaledObject (aws-sqs-queue scaler, KEDA 2.12 and later) for a Deployment called `fanfold-worker`."""
-    host = f"https://sqs.{region}.amazonaws.com"
-    return {
-        "apiVersion": "keda.sh/v1alpha1",
-        "kind": "ScaledObject",
-        "metadata": {"name": "fanfold-worker"},
-        "spec": {
-            "scaleTargetRef": {"name": "fanfold-worker"},
-            "minReplicaCount": service.least,
-            "maxReplicaCount": service.most,
-            "triggers": [
-                {
-                    "type": "aws-sqs-queue",
-                    "metadata": {
-                        "queueURL": f"{host}/{account}/{wanted.name}",
-                        "queueLength": str(service.backlog_per_worker),
-                        "awsRegion": region,
-                        "scaleOnInFlight": "true",
-                    },
-                    "authenticationRef": {"name": "fanfold-worker"},
-                }
-            ],
+def keda(wanted: Description, service: Service, *, region: str, account: str) -> dict[str, Any]:
+    """KEDA's resources for a Deployment called `fanfold-worker`: a ScaledObject, and how it may look at the queue.
+
+    The aws-sqs-queue scaler of KEDA 2.13 and later. The TriggerAuthentication uses the identity of KEDA's own pods
+    (IRSA), which needs sqs:GetQueueAttributes on the queue.
+    """
+    name = {"name": "fanfold-worker"}
+    url = f"https://sqs.{region}.{suffix_of(region)}/{account}/{wanted.name}"
+    trigger = {
+        "type": "aws-sqs-queue",
+        "metadata": {
+            "queueURL": url,
+            "queueLength": str(service.backlog_per_worker),
+            "awsRegion": region,
+            # Running tasks count as well, so that no worker is taken away from under them.
+            "scaleOnInFlight": "true",
         },
+        "authenticationRef": name,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [
+            {
+                "apiVersion": "keda.sh/v1alpha1",
+                "kind": "TriggerAuthentication",
+                "metadata": name,
+                "spec": {"podIdentity": {"provider": "aws"}},
+            },
+            {
+                "apiVersion": "keda.sh/v1alpha1",
+                "kind": "ScaledObject",
+                "metadata": name,
+                "spec": {
+                    "scaleTargetRef": name,
+                    "minReplicaCount": service.least,
+                    "maxReplicaCount": service.most,
+                    "triggers": [trigger],
+                },
+            },
+        ],
     }

@@ -1,15 +1,23 @@
-"""A Terraform configuration of the same queues, alarms and roles, in HCL."""
+"""A Terraform configuration of the same queues, alarms and roles, and of the service, for the AWS provider.
+
+Argument names: the AWS provider's documentation of `aws_sqs_queue`, `aws_sqs_queue_redrive_policy`,
+`aws_sqs_queue_redrive_allow_policy`, `aws_cloudwatch_metric_alarm`, `aws_iam_role` (read 2026-11-24).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
+from fanfold.deploy import terraform_service
 from fanfold.deploy.description import SSE_SQS, Description
-from fanfold.deploy.roles import ROLES, policy
-from fanfold.deploy.scaling import Alarm, alarms
+from fanfold.deploy.hcl import Block, Raw, document, encoded
+from fanfold.deploy.roles import ROLES, key_statement, policy, trust
+from fanfold.deploy.scaling import Alarm, Service, alarms
+
+QUEUE: Final = "aws_sqs_queue.queue"
+DEAD_LETTER_QUEUE: Final = "aws_sqs_queue.dead_letter_queue"
 
 _ATTRIBUTES: Final = {
     "FifoQueue": "fifo_queue",
@@ -24,87 +32,57 @@ _ATTRIBUTES: Final = {
 _TEXTS: Final = ("DeduplicationScope", "FifoThroughputLimit", "KmsMasterKeyId")
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """An expression of HCL, written as it is."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block of HCL: its kind, its labels, and what stands in it."""
-
-    kind: str
-    labels: Sequence[str]
-    body: Mapping[str, Any]
-
-
-def configuration(wanted: Description) -> str:
+def configuration(wanted: Description, service: Service | None = None) -> str:
     """The configuration, as text."""
-    return "\n".join(written(block) for block in blocks(wanted))
+    return document(blocks(wanted, service))
 
 
-def blocks(wanted: Description) -> list[Block]:
+def blocks(wanted: Description, service: Service | None = None) -> list[Block]:
     """The configuration's blocks."""
     topic = {"type": Raw("string"), "default": "", "description": "ARN of an SNS topic, or empty"}
     made = [Block("variable", ["alarm_topic"], topic), *_key(wanted), *_queues(wanted)]
     made += [_alarm(wanted, alarm) for alarm in alarms(wanted)]
     for role in ROLES:
         made += _role(wanted, role)
-    return made
-
-
-def written(block: Block) -> str:
-    """A block as text."""
-    head = " ".join([block.kind, *(json.dumps(label) for label in block.labels)])
-    lines = [f"  {name} = {_value(value)}" for name, value in block.body.items()]
-    return "\n".join([f"{head} {{", *lines, "}", ""])
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Raw):
-        return value.text
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{name} = {_value(inner)}" for name, inner in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(inner) for inner in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return made + (terraform_service.blocks(wanted, service) if service is not None else [])
 
 
 def _queues(wanted: Description) -> list[Block]:
-    redrive = {
-        "deadLetterTargetArn": Raw("aws_sqs_queue.dead_letter_queue.arn"),
-        "maxReceiveCount": wanted.max_receive_count,
-    }
-    allow = {"redrivePermission": "byQueue", "sourceQueueArns": [Raw("aws_sqs_queue.queue.arn")]}
-    queue = _queue(wanted.name, wanted.queue_attributes) | {"redrive_policy": _encoded(redrive)}
+    redrive = {"deadLetterTargetArn": Raw(f"{DEAD_LETTER_QUEUE}.arn"), "maxReceiveCount": wanted.max_receive_count}
+    allow = {"redrivePermission": "byQueue", "sourceQueueArns": [Raw(f"{QUEUE}.arn")]}
     return [
-        Block("resource", ["aws_sqs_queue", "dead_letter_queue"], _queue(wanted.dlq_name, wanted.dlq_attributes)),
-        Block("resource", ["aws_sqs_queue", "queue"], queue),
+        _queue("dead_letter_queue", wanted.dlq_name, wanted.dlq_attributes),
+        _queue("queue", wanted.name, wanted.queue_attributes),
+        Block(
+            "resource",
+            ["aws_sqs_queue_redrive_policy", "queue"],
+            {"queue_url": Raw(f"{QUEUE}.id"), "redrive_policy": encoded(redrive)},
+        ),
         Block(
             "resource",
             ["aws_sqs_queue_redrive_allow_policy", "dead_letter_queue"],
-            {"queue_url": Raw("aws_sqs_queue.dead_letter_queue.id"), "redrive_allow_policy": _encoded(allow)},
+            {"queue_url": Raw(f"{DEAD_LETTER_QUEUE}.id"), "redrive_allow_policy": encoded(allow)},
         ),
-        Block("output", ["queue_url"], {"value": Raw("aws_sqs_queue.queue.id")}),
-        Block("output", ["dead_letter_queue_url"], {"value": Raw("aws_sqs_queue.dead_letter_queue.id")}),
+        Block("output", ["queue_url"], {"value": Raw(f"{QUEUE}.id")}),
+        Block("output", ["dead_letter_queue_url"], {"value": Raw(f"{DEAD_LETTER_QUEUE}.id")}),
     ]
 
 
-def _queue(name: str, attributes: Mapping[str, str]) -> dict[str, Any]:
+def _queue(label: str, name: str, attributes: Mapping[str, str]) -> Block:
     typed = {_ATTRIBUTES[key]: value if key in _TEXTS else json.loads(value) for key, value in attributes.items()}
-    return {"name": name, **typed}
+    # Messages must not go with a changed name or a destroyed configuration.
+    kept = Block("lifecycle", [], {"prevent_destroy": True})
+    return Block("resource", ["aws_sqs_queue", label], {"name": name, **typed}, [kept])
 
 
 def _alarm(wanted: Description, alarm: Alarm) -> Block:
-    queue = "queue" if alarm.queue == wanted.name else "dead_letter_queue"
+    queue = QUEUE if alarm.queue == wanted.name else DEAD_LETTER_QUEUE
     body = {
         "alarm_name": f"{wanted.name.removesuffix('.fifo')}-{alarm.name}",
         "alarm_description": alarm.description,
         "namespace": "AWS/SQS",
         "metric_name": alarm.metric,
-        "dimensions": {"QueueName": Raw(f"aws_sqs_queue.{queue}.name")},
+        "dimensions": {"QueueName": Raw(f"{queue}.name")},
         "statistic": "Maximum",
         "period": alarm.period,
         "evaluation_periods": alarm.periods,
@@ -117,39 +95,28 @@ def _alarm(wanted: Description, alarm: Alarm) -> Block:
 
 
 def _role(wanted: Description, role: str) -> list[Block]:
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
-        ],
-    }
-    key = None if wanted.encryption == SSE_SQS else _key_arn(wanted.encryption)
     rights = policy(
-        role,
-        queue_arn=Raw("aws_sqs_queue.queue.arn"),
-        dlq_arn=Raw("aws_sqs_queue.dead_letter_queue.arn"),
-        kms_key_arn=key,
+        role, queue_arn=Raw(f"{QUEUE}.arn"), dlq_arn=Raw(f"{DEAD_LETTER_QUEUE}.arn"), extra=_key_rights(wanted)
     )
-    prefix = f"{wanted.name.removesuffix('.fifo')}-{role}"
     return [
-        Block("resource", ["aws_iam_role", role], {"name": prefix, "assume_role_policy": _encoded(trust)}),
+        Block(
+            "resource",
+            ["aws_iam_role", role],
+            {"name_prefix": f"fanfold-{role}-", "assume_role_policy": encoded(trust())},
+        ),
         Block(
             "resource",
             ["aws_iam_role_policy", role],
-            {"name": f"fanfold-{role}", "role": Raw(f"aws_iam_role.{role}.id"), "policy": _encoded(rights)},
+            {"name": f"fanfold-{role}", "role": Raw(f"aws_iam_role.{role}.id"), "policy": encoded(rights)},
         ),
     ]
 
 
 def _key(wanted: Description) -> list[Block]:
-    if wanted.encryption == SSE_SQS or wanted.encryption.startswith("arn:"):
+    if wanted.encryption == SSE_SQS:
         return []
     return [Block("data", ["aws_kms_key", "queue"], {"key_id": wanted.encryption})]
 
 
-def _key_arn(key: str) -> Any:
-    return key if key.startswith("arn:") else Raw("data.aws_kms_key.queue.arn")
-
-
-def _encoded(value: Mapping[str, Any]) -> Raw:
-    return Raw(f"jsonencode({_value(value)})")
+def _key_rights(wanted: Description) -> list[dict[str, Any]]:
+    return [] if wanted.encryption == SSE_SQS else [key_statement(Raw("data.aws_kms_key.queue.arn"))]

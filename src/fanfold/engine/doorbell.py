@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -15,19 +15,30 @@ _TICK: Final = 0.02
 """Seconds between two looks at what other processes have committed."""
 
 
+Seen = tuple[int, int]
+"""What a look has seen: the rings of its bell, and of all of its queue, up to when it began."""
+
+
 class Bell:
     """One waiter's signal. Rings are counted, so that one that comes during a look isn't forgotten."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, queue: str, line: _Line) -> None:
+        self.queue = queue
+        self.line = line
         self.rings = 0
         self.answered = 0
-        self._loop = loop
+        self._loop = asyncio.get_running_loop()
         self._rung = asyncio.Event()
 
     @property
     def owed(self) -> bool:
         """Whether a ring waits for a look that begins after it."""
         return self.rings != self.answered
+
+    @property
+    def seen(self) -> Seen:
+        """What a look that begins now will have seen."""
+        return self.rings, self.line.rings
 
     def ring(self) -> bool:
         """Wake the waiter, from any thread. False where its loop has ended, and the waiter with it."""
@@ -38,22 +49,38 @@ class Bell:
             return False
         return True
 
-    async def wait(self) -> None:
-        """Return when a ring is owed a look."""
-        while not self.owed:
+    def nudge(self, _: object = None) -> None:
+        """Let the waiter see whether what it waits for beside rings has come; in its own loop."""
+        self._rung.set()
+
+    async def wait(self, until: Callable[[], bool]) -> None:
+        """Return when a ring is owed a look, or when `until` holds; that is asked at each nudge."""
+        while not self.owed and not until():
             self._rung.clear()
             await self._rung.wait()
 
 
 class _Line:
-    """The waiters of one queue, and which of them minds the time at which its next lease ends."""
+    """The waiters of one queue, which of them minds the time at which its next lease ends, and what is known of it.
+
+    `quiet` holds while no ring has come since a look that found nothing: there is nothing until `ready_at`.
+    """
 
     def __init__(self) -> None:
         self.idle: dict[Bell, None] = {}
         self.rung: dict[Bell, None] = {}
         self.alarm: tuple[float, Bell] | None = None
+        self.rings = 0
+        self.quiet = False
+        self.ready_at: float | None = None
 
     def ring(self, most: int) -> None:
+        """Something may have come: wake so many waiters."""
+        self.rings += 1
+        self.quiet = False
+        self.wake(most)
+
+    def wake(self, most: int) -> None:
         """Wake so many idle waiters; where there are fewer, those who have been rung look once more."""
         rung = len(self.rung)
         while most > 0 and self.idle:
@@ -66,6 +93,7 @@ class _Line:
             bell.ring()
 
     def ring_all(self) -> None:
+        """Wake everyone."""
         self.ring(len(self.idle) + len(self.rung))
 
     def leave(self, bell: Bell) -> None:
@@ -75,8 +103,25 @@ class _Line:
         minded = self.alarm is not None and self.alarm[1] is bell
         if minded:
             self.alarm = None
-        if minded or bell.owed:
+        if bell.owed:
             self.ring(1)
+        elif minded:
+            self.wake(1)
+
+    def learn(self, bell: Bell, seen: Seen, ready_at: float | None) -> bool:
+        """A look found nothing. Answers whether its waiter is to mind the time `ready_at`."""
+        bell.answered = seen[0]
+        if not bell.owed and bell in self.rung:
+            del self.rung[bell]
+            self.idle[bell] = None
+        if seen[1] == self.rings:
+            self.quiet, self.ready_at = True, ready_at
+        if self.alarm is not None and self.alarm[1] is bell:
+            self.alarm = None
+        if ready_at is None or (self.alarm is not None and self.alarm[0] <= ready_at):
+            return False
+        self.alarm = ready_at, bell
+        return True
 
 
 class Doorbell:
@@ -89,22 +134,24 @@ class Doorbell:
     3. One waiter a queue minds the time at which the next lease ends.
     4. While anybody waits, one thread looks for other processes' commits every tick, and rings once a queue. Where that
        look fails it is tried again, and rings when it works again: nobody knows what it missed.
+    5. Where others wait and nothing has rung since the last of them looked, a newcomer need not look.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._guard = threading.Lock()
-        self._lines: dict[int, _Line] = {}
+        self._lines: dict[str, _Line] = {}
+        self._blind = True
         self._occupied = threading.Event()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def listen(self, queue: int) -> Iterator[Bell]:
+    def listen(self, queue: str) -> Iterator[Bell]:
         """A bell that rings of this queue may ring, until the block is left."""
-        bell = Bell(asyncio.get_running_loop())
         with self._guard:
             line = self._lines.setdefault(queue, _Line())
+            bell = Bell(queue, line)
             line.idle[bell] = None
             self._occupied.set()
             if self._thread is None:
@@ -117,35 +164,32 @@ class Doorbell:
                 line.leave(bell)
                 self._tidy(queue, line)
 
-    def ring(self, queue: int, most: int = 1) -> None:
+    def ring(self, queue: str, most: int = 1) -> None:
         """Something may have become receivable: so many messages at most."""
         with self._guard:
             if queue in self._lines:
                 self._lines[queue].ring(most)
 
-    def ring_all(self) -> None:
-        """Wake everyone who listens."""
+    def ring_all(self, queue: str | None = None) -> None:
+        """Wake everyone who listens, or everyone at one queue: what they wait for may never come."""
         with self._guard:
-            for line in self._lines.values():
-                line.ring_all()
+            for name, line in self._lines.items():
+                if queue in (None, name):
+                    line.ring_all()
 
-    def found_nothing(self, queue: int, bell: Bell, rings: int, ready_at: float | None) -> bool:
-        """End the rings up to number `rings`: a look that began after them found nothing.
+    def found_nothing(self, bell: Bell, seen: Seen, ready_at: float | None) -> bool:
+        """End the rings that a look had seen: it found nothing, and nothing can be found until `ready_at`.
 
-        Answers whether this waiter is to mind the time `ready_at`; nobody else does, or only a later one.
+        Answers whether this waiter is to mind that time; nobody else does, or only a later one.
         """
         with self._guard:
-            bell.answered = rings
-            line = self._lines[queue]
-            if not bell.owed and bell in line.rung:
-                del line.rung[bell]
-                line.idle[bell] = None
-            if line.alarm is not None and line.alarm[1] is bell:
-                line.alarm = None
-            if ready_at is None or (line.alarm is not None and line.alarm[0] <= ready_at):
-                return False
-            line.alarm = ready_at, bell
-            return True
+            return bell.line.learn(bell, seen, ready_at)
+
+    def quiet(self, bell: Bell, now: float) -> bool:
+        """Whether a look would find nothing now, as somebody else's has."""
+        with self._guard:
+            line = bell.line
+            return line.quiet and not self._blind and (line.ready_at is None or now < line.ready_at)
 
     def close(self) -> None:
         """End the thread; a later listener starts another. Idempotent."""
@@ -157,7 +201,7 @@ class Doorbell:
         self._closed.clear()
         self._occupied.clear()
 
-    def _tidy(self, queue: int, line: _Line) -> None:
+    def _tidy(self, queue: str, line: _Line) -> None:
         if not line.idle and not line.rung and self._lines.get(queue) is line:
             del self._lines[queue]
         if not self._lines:
@@ -170,6 +214,7 @@ class Doorbell:
                 watch = self._look(watch)
                 self._occupied.wait()
         finally:
+            self._blind = True
             if watch is not None:
                 watch.close()
 
@@ -180,10 +225,12 @@ class Doorbell:
             elif not watch.changed():
                 return watch
         except sqlite3.Error:
+            self._blind = True
             if watch is not None:
                 watch.close()
             return None
         with self._guard:
+            self._blind = False
             for line in self._lines.values():
                 line.ring(1)
         return watch

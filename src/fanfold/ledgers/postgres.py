@@ -67,11 +67,11 @@ class PostgresLedger:
 
     async def claim(self, claims: Sequence[Claim]) -> list[Claimed | None]:
         """Start attempts."""
-        return await asyncio.wrap_future(self._claims.add(claims))
+        return await asyncio.wrap_future(self._claims.add(claims)) if claims else []
 
     async def finish(self, finishes: Sequence[Finish]) -> list[Recorded]:
         """End attempts."""
-        return await asyncio.wrap_future(self._finishes.add(finishes))
+        return await asyncio.wrap_future(self._finishes.add(finishes)) if finishes else []
 
     async def stopped(self, claims: Sequence[Claim]) -> list[bool]:
         """Which running attempts nobody wants any more."""
@@ -127,8 +127,10 @@ class PostgresLedger:
     async def unsent(self, *, untouched_for: float, limit: int = 100) -> Sequence[Unsent]:
         """Open fan-outs that nobody noted as sent."""
         found = await self._run("unsent", since=self._clock.now() - untouched_for, limit=limit)
-        waiting = await self._run("waiting", fan_out_ids=[row["fan_out_id"] for row in found]) if found else []
-        return [rows.unsent(row, [t for t in waiting if t["fan_out_id"] == row["fan_out_id"]]) for row in found]
+        waiting: dict[int, list[DictRow]] = {row["number"]: [] for row in found}
+        for task in await self._run("waiting", numbers=list(waiting)) if found else ():
+            waiting[task["fan_out"]].append(task)
+        return [rows.unsent(row, waiting[row["number"]]) for row in found]
 
     async def stalled(self, *, untouched_for: float, limit: int = 100) -> Sequence[FanOut]:
         """Open fan-outs in which no attempt ended for so many seconds."""
@@ -156,12 +158,14 @@ class PostgresLedger:
             migrate(connection, self._address)
 
     def _claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | None]:
-        values = {"claims": rows.encode(claims), "reasons": _REASONS, "now": self._clock.now()}
+        values = {"ids": rows.ids(claims), "claims": rows.encode(claims), "reasons": _REASONS, "now": self._clock.now()}
         return [rows.claimed(row) for row in self._connections.run("claim", values)]
 
     def _finish(self, finishes: Sequence[Finish]) -> Sequence[Recorded]:
-        values = {"finishes": rows.finishes(finishes), "reasons": _REASONS, "now": self._clock.now()}
-        return [rows.recorded(row) for row in self._connections.run("finish", values)]
+        said = rows.finishes(finishes)
+        values = {"ids": rows.ids(finishes), "finishes": said, "reasons": _REASONS, "now": self._clock.now()}
+        [answer] = self._connections.run("finish", values)
+        return rows.recorded(finishes, answer)
 
     async def _summaries(self, statement: str, **values: Any) -> Sequence[FanOut]:
         return [rows.fan_out(row) for row in await self._run(statement, **values)]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
 
 import psycopg
 from psycopg import conninfo
 
 from fanfold.errors import ConfigurationError
 
+_OURS: Final = {"schema": "fanfold", "connections": "4"}
 _SCHEMA: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 # For libpq, where the URL says nothing else. A server that has vanished is noticed after so many seconds: by a new
 # connection, by one that waits for an answer, and by one whose request isn't acknowledged (milliseconds).
@@ -45,8 +46,9 @@ def parse_postgres(url: str) -> PostgresAddress:
         ConfigurationError: not of that form, or an unknown option.
     """
     address, _, query = url.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    schema, connections = options.pop("schema", "fanfold"), options.pop("connections", "4")
+    options = [tuple(option.partition("=")[::2]) for option in query.split("&") if option]
+    ours = _OURS | {name: value for name, value in options if name in _OURS}
+    schema, connections = ours["schema"], ours["connections"]
     shown = re.sub(r"//([^:/@]*):[^/]*@", r"//\1:***@", address)
     if not _SCHEMA.fullmatch(schema):
         raise ConfigurationError(
@@ -55,13 +57,17 @@ def parse_postgres(url: str) -> PostgresAddress:
     if not connections.isdecimal() or not 1 <= int(connections) <= 100:  # noqa: PLR2004 - said in the text
         raise ConfigurationError(f"{shown}: connections={connections!r}; write a number from 1 to 100")
     return PostgresAddress(
-        conninfo=_conninfo(address, options, shown), shown=shown, schema=schema, connections=int(connections)
+        conninfo=_conninfo(address, [option for option in options if option[0] not in _OURS], shown),
+        shown=shown,
+        schema=schema,
+        connections=int(connections),
     )
 
 
-def _conninfo(address: str, options: dict[str, str], shown: str) -> str:
+def _conninfo(address: str, options: Sequence[tuple[str, ...]], shown: str) -> str:
+    query = "&".join("=".join(option) for option in options)  # as libpq decodes it, which isn't as forms are
     try:
-        said = conninfo.conninfo_to_dict(f"{address}?{urlencode(options)}" if options else address)
+        said = conninfo.conninfo_to_dict(f"{address}?{query}" if query else address)
     except psycopg.ProgrammingError as error:
         raise ConfigurationError(
             f"{shown}: {str(error).strip()}; write postgresql://user@host:5432/database?schema=fanfold"

@@ -9,8 +9,8 @@ import msgspec
 from psycopg.rows import DictRow
 
 from fanfold import codec
-from fanfold.ledgers.protocol import Claimed, Finish, Plan, Recorded, Unsent
-from fanfold.model import Ended, Failure, FanOut, Progress, TaskRecord, TaskSpec, TaskState
+from fanfold.ledgers.protocol import Claim, Claimed, Finish, Plan, Recorded, Unsent
+from fanfold.model import FOLD_NAME, Ended, Failure, FanOut, Progress, TaskRecord, TaskSpec, TaskState
 
 _COUNTS: Final = tuple(state.value for state in TaskState)
 _SAME: Final = (
@@ -36,6 +36,11 @@ def plan(of: Plan) -> str:
 def tasks_of(planned: Sequence[TaskSpec]) -> str:
     """The tasks of a plan: names and configurations."""
     return encode([(task.name, codec.to_json(task.config, what=f"config of {task.name!r}")) for task in planned])
+
+
+def ids(of: Sequence[Claim] | Sequence[Finish]) -> list[str]:
+    """The fan-outs of claims or ends, each once."""
+    return list({entry.fan_out_id for entry in of})
 
 
 def finishes(of: Sequence[Finish]) -> str:
@@ -71,10 +76,14 @@ def claimed(row: DictRow) -> Claimed | None:
     )
 
 
-def recorded(row: DictRow) -> Recorded:
-    """The answer to an end."""
-    due = row["fold_generation"]
-    return Recorded(applied=row["applied"], fold_due=due is not None, generation=due or 0)
+def recorded(of: Sequence[Finish], answer: DictRow) -> list[Recorded]:
+    """The answers to the ends of attempts."""
+    answers = []
+    for finish, applied in zip(of, answer["applied"], strict=True):
+        asks = finish.state.terminal and finish.task_name != FOLD_NAME
+        due = answer["due"][finish.fan_out_id] if asks else None
+        answers.append(Recorded(applied=applied, fold_due=due is not None, generation=due or 0))
+    return answers
 
 
 def fan_out(row: DictRow, records: Sequence[DictRow] = ()) -> FanOut:

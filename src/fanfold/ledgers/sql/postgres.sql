@@ -1,7 +1,9 @@
 -- name: installed
--- Whether the schema is there, and the ledger's tables in it.
-SELECT to_regnamespace(%(schema)s) IS NOT NULL AS schema,
-    to_regclass(quote_ident(%(schema)s) || '.ledger_version') IS NOT NULL AS tables;
+-- Whether the schema is there, and the ledger's tables in it. (`to_regclass` would answer from what the session has
+-- remembered, which another's commit doesn't change at once.)
+SELECT count(*) > 0 AS schema, count(c.oid) > 0 AS tables
+FROM pg_namespace AS n LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'ledger_version'
+WHERE n.nspname = %(schema)s;
 
 -- name: take_turn
 -- Lets one at a time bring a schema up to date, until the transaction's end.
@@ -46,20 +48,21 @@ WHERE fan_out_id = %(fan_out_id)s AND generation = %(generation)s AND sealed;
 
 -- name: claim
 -- Starts attempts.
-SELECT * FROM {schema}.claim(%(claims)s, %(reasons)s, %(now)s);
+SELECT * FROM {schema}.claim(%(ids)s, %(claims)s, %(reasons)s, %(now)s);
 
 -- name: finish
 -- Ends attempts.
-SELECT * FROM {schema}.finish(%(finishes)s, %(reasons)s, %(now)s);
+SELECT * FROM {schema}.finish(%(ids)s, %(finishes)s, %(reasons)s, %(now)s);
 
 -- name: stopped
 -- Which of these running attempts nobody wants any more, in their order.
-SELECT coalesce(t.state = 'cancelled' OR t.generation > c.generation, false) AS stopped
+SELECT coalesce((
+    SELECT t.state = 'cancelled' OR t.generation > c.generation FROM {schema}.tasks AS t
+    WHERE t.fan_out = (SELECT number FROM {schema}.fan_outs WHERE fan_out_id = c.fan_out_id) AND t.task_name = c.task_name
+), false) AS stopped
 FROM ROWS FROM (
     jsonb_to_recordset(%(claims)s) AS (fan_out_id text, task_name text, generation integer)
 ) WITH ORDINALITY AS c (fan_out_id, task_name, generation, n)
-LEFT JOIN {schema}.fan_outs AS f ON f.fan_out_id = c.fan_out_id
-LEFT JOIN {schema}.tasks AS t ON t.fan_out = f.number AND t.task_name = c.task_name
 ORDER BY c.n;
 
 -- name: cancel
@@ -93,11 +96,10 @@ ORDER BY position;
 
 -- name: waiting
 -- The tasks of some fan-outs that nobody has claimed yet, in the order of each plan.
-SELECT f.fan_out_id, t.task_name, t.state, t.attempts, t.generation, t.task_config, t.result, t.failure, t.worker,
-    t.updated_at
-FROM {schema}.fan_outs AS f JOIN {schema}.tasks AS t ON t.fan_out = f.number
-WHERE f.fan_out_id = ANY (%(fan_out_ids)s) AND t.waits AND t.position >= 0 AND t.state = 'pending'
-ORDER BY f.fan_out_id, t.position;
+SELECT fan_out, task_name, state, attempts, generation, task_config, result, failure, worker, updated_at
+FROM {schema}.tasks
+WHERE fan_out = ANY (%(numbers)s::bigint[]) AND waits AND position >= 0 AND state = 'pending'
+ORDER BY fan_out, position;
 
 -- name: newest
 -- The newest fan-outs first.

@@ -120,7 +120,7 @@ END $$;
 -- name: claim
 -- Starts attempts of tasks that aren't terminal. A message older than the task's generation starts nothing, nor does one
 -- that comes after the deadline of an open fan-out, which that ends, nor the fold of any but the current generation.
-CREATE OR REPLACE FUNCTION claim(claims jsonb, reasons jsonb, now double precision)
+CREATE OR REPLACE FUNCTION claim(ids text[], claims jsonb, reasons jsonb, now double precision)
 RETURNS TABLE (
     state text, attempt integer, fold_generation integer, failure text, deadline_at double precision
 ) LANGUAGE plpgsql
@@ -130,19 +130,22 @@ DECLARE
     c record;
     f fan_outs;
 BEGIN
-    PERFORM lock_fan_outs(ARRAY(SELECT DISTINCT value ->> 'fan_out_id' FROM jsonb_array_elements(claims)));
+    PERFORM lock_fan_outs(ids);
     FOR c IN
         SELECT * FROM ROWS FROM (
             jsonb_to_recordset(claims) AS (fan_out_id text, task_name text, generation integer, worker text)
         ) WITH ORDINALITY
     LOOP
-        SELECT * INTO f FROM fan_outs WHERE fan_out_id = c.fan_out_id AND sealed;
+        IF f.fan_out_id IS DISTINCT FROM c.fan_out_id THEN
+            SELECT * INTO f FROM fan_outs WHERE fan_out_id = c.fan_out_id AND sealed;
+        END IF;
         IF c.task_name = 'fanfold.fold' AND f.completed_at IS NOT NULL AND f.generation = c.generation THEN
             PERFORM begin_fold(f.number, now);
         END IF;
         IF f.completed_at IS NULL AND f.deadline_at <= now THEN
             PERFORM cancel_rest(f.number, reasons ->> 'deadline', now);
             PERFORM end_fan_out(f.number, 'deadline', now);
+            f.completed_at := now;
         END IF;
         UPDATE tasks
         SET state = 'running', attempts = attempts + 1, generation = c.generation, worker = c.worker, updated_at = now
@@ -162,17 +165,16 @@ END $$;
 -- name: finish
 -- Ends attempts, each if it is still the current one, and the fan-outs that they complete. A death may also come to a task
 -- that isn't running. What stands already as it would have been left counts as applied: the same write, whose answer was
--- lost.
-CREATE OR REPLACE FUNCTION finish(finishes jsonb, reasons jsonb, now double precision)
-RETURNS TABLE (applied boolean, fold_generation integer) LANGUAGE plpgsql
+-- lost. Answers which were applied, and by the ids of the fan-outs the generation whose fold is due.
+CREATE OR REPLACE FUNCTION finish(ids text[], finishes jsonb, reasons jsonb, now double precision)
+RETURNS TABLE (applied boolean[], due jsonb) LANGUAGE plpgsql
 SET search_path FROM CURRENT SET enable_seqscan = off AS $$
-#variable_conflict use_column
 DECLARE
     i record;
-    of bigint;
-    done boolean[] := '{}';
+    f fan_outs;
+    touched bigint[] := '{}';
 BEGIN
-    PERFORM lock_fan_outs(ARRAY(SELECT DISTINCT value ->> 'fan_out_id' FROM jsonb_array_elements(finishes)));
+    PERFORM lock_fan_outs(ids);
     FOR i IN
         SELECT * FROM ROWS FROM (
             jsonb_to_recordset(finishes) AS (
@@ -180,30 +182,24 @@ BEGIN
             )
         ) WITH ORDINALITY
     LOOP
-        SELECT number INTO of FROM fan_outs WHERE fan_out_id = i.fan_out_id AND sealed;
+        IF f.fan_out_id IS DISTINCT FROM i.fan_out_id THEN
+            SELECT * INTO f FROM fan_outs WHERE fan_out_id = i.fan_out_id AND sealed;
+        END IF;
         UPDATE tasks SET state = i.state, result = i.result, failure = i.failure, updated_at = now
-        WHERE fan_out = of AND task_name = i.task_name
+        WHERE fan_out = f.number AND task_name = i.task_name
           AND (state = 'running' OR (i.state = 'dead' AND state IN ('pending', 'failed')))
           AND generation = i.generation AND (i.attempt IS NULL OR attempts = i.attempt);
-        done := done || (FOUND OR EXISTS (
-            SELECT FROM tasks WHERE fan_out = of AND task_name = i.task_name
+        applied := applied || (FOUND OR EXISTS (
+            SELECT FROM tasks WHERE fan_out = f.number AND task_name = i.task_name
               AND state = i.state AND generation = i.generation AND attempts = i.attempt
         ));
+        IF i.task_name <> 'fanfold.fold' AND f.number <> ALL (touched) THEN
+            touched := touched || f.number;
+        END IF;
     END LOOP;
-    PERFORM conclude(number, reasons, now) FROM fan_outs WHERE fan_out_id = ANY (ARRAY(
-        SELECT value ->> 'fan_out_id' FROM jsonb_array_elements(finishes) WHERE value ->> 'task_name' <> 'fanfold.fold'
-    ));
-    RETURN QUERY
-        WITH due AS MATERIALIZED (
-            SELECT id, fold_due(id) AS generation
-            FROM (SELECT DISTINCT value ->> 'fan_out_id' AS id FROM jsonb_array_elements(finishes)) AS ids
-        )
-        SELECT done[f.n], CASE WHEN f.task_name <> 'fanfold.fold' AND f.state <> 'failed' THEN due.generation END
-        FROM ROWS FROM (
-            jsonb_to_recordset(finishes) AS (fan_out_id text, task_name text, state text)
-        ) WITH ORDINALITY AS f (fan_out_id, task_name, state, n)
-        LEFT JOIN due ON due.id = f.fan_out_id
-        ORDER BY f.n;
+    PERFORM conclude(number, reasons, now) FROM unnest(touched) AS number;
+    due := (SELECT jsonb_object_agg(id, fold_due(id)) FROM unnest(ids) AS id);
+    RETURN NEXT;
 END $$;
 
 -- name: cancel

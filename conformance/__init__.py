@@ -1,0 +1,1 @@
+"""What others' suites and clients say about `fanfold serve`: `make conformance`."""

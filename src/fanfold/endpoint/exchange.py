@@ -1,0 +1,43 @@
+"""One request and its answer, as values: what the protocols, the signatures and the log work on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Headers = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """An HTTP request that was read whole.
+
+    `path` is as the client sent it, percent-encoded; so is `query`. Header names are lower case; a header that came
+    several times has its values joined by commas, as signatures have it.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    body: bytes
+    scheme: str = "http"
+
+    @property
+    def on_queue(self) -> bool:
+        """Whether it was sent to a queue's own URL."""
+        return self.path not in ("", "/")
+
+    @property
+    def base_url(self) -> str:
+        """What the client calls this server: queue URLs begin with it."""
+        return f"{self.scheme}://{self.headers.get('host', '')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What goes back."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)

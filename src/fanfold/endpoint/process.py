@@ -1,0 +1,32 @@
+"""An endpoint as a process: signals in, exit code out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from fanfold.endpoint.endpoint import Endpoint, Plan
+from fanfold.runner import Signals
+from fanfold.service import Deadline
+
+
+def run_endpoint(plan: Plan, *, grace: float, on_start: Callable[[Endpoint], None]) -> None:
+    """Serve until SIGTERM or SIGINT (Ctrl-C), then stop in order within `grace` seconds; a second signal stops at once.
+
+    `on_start` is called when requests are accepted.
+
+    Raises:
+        ConfigurationError, StorageError: the plan can't be carried out.
+    """
+    asyncio.run(_serve(plan, grace, on_start))
+
+
+async def _serve(plan: Plan, grace: float, on_start: Callable[[Endpoint], None]) -> None:
+    endpoint = Endpoint(plan)
+    signals = Signals()
+    await endpoint.start()
+    on_start(endpoint)
+    await signals.first.wait()
+    deadline = Deadline(grace)
+    signals.on_second(deadline.bring_forward)
+    await endpoint.stop(deadline)

@@ -1,0 +1,208 @@
+"""Handing out messages. Operations on a connection; times are milliseconds since the epoch.
+
+The wall clock may step. A group's order is its sequence numbers and knows no clock. What is available is so by its
+state: a step back hides nothing, and what became available before the step is served before what comes after it. Leases
+and windows end when the wall clock says so: a step back by an hour lengthens those that run by an hour, a step forward
+ends them early, as if the hour had passed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fanfold import limits, sql
+from fanfold.engine import moving, upkeep
+from fanfold.engine.handles import Handle
+from fanfold.engine.queues import Queue
+
+_SQL: Final = sql.load("fanfold.engine", "messages.sql")
+_AVAILABLE, _LEASED, _DELAYED = 0, 1, 2
+_EVER: Final = 2**62
+_SLICE: Final = 100
+"""Messages whose time has run out that one receive deals with beside those that it looks at."""
+_MOST_ASIDE: Final = 1000
+"""Messages that one receive may move to the dead letter queue or delete for their age before it answers."""
+
+NewId = Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receive:
+    """One receive request: `limit` messages at most, each invisible for `lease` milliseconds."""
+
+    limit: int
+    lease: int
+    now: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A message that was handed out. `receive_count` counts this receive; `attributes` are as they are stored."""
+
+    handle: Handle
+    message_id: str
+    body: str
+    group_id: str
+    deduplication_id: str
+    receive_count: int
+    sent_at: int
+    received_at: int
+    first_received_at: int
+    origin: str | None
+    trace: str | None
+    attributes: str
+
+
+def receive(connection: sqlite3.Connection, queue: Queue, request: Receive, new_receipt: NewId) -> list[Received]:
+    """Hand out messages; of a FIFO queue as many as can be had from one group, then from the next.
+
+    One receipt serves for all of them: a handle has the message's number as well.
+    """
+    upkeep.expire(connection, queue, request.now, _SLICE)
+    room = min(request.limit, room_in_flight(connection, queue, request.now))
+    picker = _Picker(connection, queue, request.now, room)
+    rows = picker.from_groups() if queue.fifo else picker.loose()
+    receipt = new_receipt() if rows else ""
+    taken = [received(queue, row, receipt, request.now, row[4] + 1) for row in rows]
+    _lease(connection, queue, taken, request)
+    if request.lease > 0 and taken:
+        # A lease that has run out is in the count already.
+        connection.execute(_SQL["hold"], (sum(row[1] != _LEASED for row in rows), queue.stock))
+    return taken
+
+
+def next_ready(connection: sqlite3.Connection, queue: Queue, now: int) -> int | None:
+    """When a message can next be received, not after `now` if one can be already; None where there is none."""
+    if not room_in_flight(connection, queue, now):
+        return _earliest(connection, queue, _LEASED)
+    if _earliest(connection, queue, _AVAILABLE) is not None:
+        return now
+    held = [_earliest(connection, queue, state) for state in (_LEASED, _DELAYED)]
+    if queue.fifo:
+        held.append(upkeep.next_expiry(connection, queue))  # the next of its group comes when a held message goes
+    return min((at for at in held if at is not None), default=None)
+
+
+def room_in_flight(connection: sqlite3.Connection, queue: Queue, now: int) -> int:
+    """How many messages more may be in flight."""
+    held: int = connection.execute(_SQL["counts"], (queue.stock,)).fetchone()[1]
+    if held + limits.MAX_BATCH_ENTRIES <= limits.MAX_IN_FLIGHT:
+        return limits.MAX_IN_FLIGHT - held
+    return max(0, limits.MAX_IN_FLIGHT - count_held(connection, queue, _LEASED, now))
+
+
+def count_held(connection: sqlite3.Connection, queue: Queue, state: int, now: int) -> int:
+    """How many messages are held in a state beyond now."""
+    rows = (connection.execute(_SQL["count_held"], (queue.stock, head, state, now)).fetchone() for head in (0, 1))
+    return sum(row[0] for row in rows)
+
+
+def _earliest(connection: sqlite3.Connection, queue: Queue, state: int) -> int | None:
+    row = connection.execute(_SQL["next_ready"], (queue.stock, state)).fetchone()
+    return row[0] if row else None
+
+
+def received(queue: Queue, row: Sequence[Any], receipt: str, now: int, receive_count: int) -> Received:
+    """A message's row as it is handed out."""
+    seq, _, _, sent_at, _, first, message_id, group_id, deduplication_id, origin, trace, attributes, body = row
+    return Received(
+        handle=Handle(queue.id, seq, receipt),
+        message_id=message_id,
+        body=body,
+        group_id=group_id,
+        deduplication_id=deduplication_id,
+        receive_count=receive_count,
+        sent_at=sent_at,
+        received_at=now,
+        first_received_at=now if first is None else first,
+        origin=origin,
+        trace=trace,
+        attributes=attributes,
+    )
+
+
+def _lease(connection: sqlite3.Connection, queue: Queue, taken: Sequence[Received], request: Receive) -> None:
+    held = request.lease > 0
+    state = _LEASED if held else _AVAILABLE
+    visible_at = request.now + request.lease if held or queue.fifo else 0
+    every = {"now": request.now, "state": state, "until": visible_at}
+    each = [every | {"seq": message.handle.seq, "receipt": message.handle.receipt} for message in taken]
+    connection.executemany(_SQL["lease"], each)
+
+
+class _Picker:
+    """Picks the messages of one receive; those received too often move away, and those too old are deleted."""
+
+    def __init__(self, connection: sqlite3.Connection, queue: Queue, now: int, room: int) -> None:
+        self._connection = connection
+        self._queue = queue
+        self._now = now
+        self._room = room
+        self._aside = 0
+        self._rows: list[Sequence[Any]] = []
+        retention = queue.settings.retention
+        self._oldest = -_EVER if retention is None else now - retention
+        self._most_receives = _EVER if queue.target is None else (queue.max_receive_count or _EVER)
+
+    def from_groups(self) -> list[Sequence[Any]]:
+        """Of a FIFO queue: group by group, each from the head up to the first message that is held."""
+        seen: set[str] = set()
+        # More than one round only where a group gave less than one message: its own were set aside.
+        while self._wants_more() and (groups := self._ready_groups(seen)):
+            for group_id in groups:
+                self._from_group(group_id)
+            seen.update(groups)
+        return self._rows
+
+    def loose(self) -> list[Sequence[Any]]:
+        """Of a standard queue: the oldest available ones."""
+        for state in (_LEASED, _DELAYED):
+            self._connection.execute(_SQL["mature"], (self._queue.stock, state, self._now, _SLICE))
+        for page in self._pages("loose"):
+            for row in page:
+                self._take(row)
+        return self._rows
+
+    def _from_group(self, group_id: str) -> None:
+        for page in self._pages("of_group", group_id):
+            for row in page:
+                if row[1] != _AVAILABLE and row[2] > self._now:
+                    return
+                self._take(row)
+
+    def _pages(self, statement: str, *of: str) -> Iterator[list[Sequence[Any]]]:
+        last, full = 0, True
+        while full and self._wants_more():
+            room = self._room - len(self._rows)
+            rows = self._connection.execute(_SQL[statement], (self._queue.stock, *of, last, room)).fetchall()
+            if rows:
+                yield rows
+                last = rows[-1][0]
+            full = len(rows) == room
+
+    def _take(self, row: Sequence[Any]) -> None:
+        if row[3] <= self._oldest:
+            self._aside += 1
+            moving.remove(self._connection, self._queue, row[0], row[7], self._now)
+        elif row[4] >= self._most_receives:
+            self._aside += 1
+            moving.set_aside(self._connection, self._queue, row[0], row[7], self._now)
+        else:
+            self._rows.append(row)
+
+    def _wants_more(self) -> bool:
+        return len(self._rows) < self._room and self._aside < _MOST_ASIDE
+
+    def _ready_groups(self, seen: set[str]) -> list[str]:
+        """Those available longest first. What is so since a time to come was so before the clock stepped back."""
+        most, now = self._room + len(seen), self._now
+        earlier = self._heads(_AVAILABLE, (now, _EVER), most)
+        due = [row for state in (_AVAILABLE, _LEASED, _DELAYED) for row in self._heads(state, (-_EVER, now), most)]
+        groups = (group_id for _, _, group_id in (*earlier, *sorted(due)))
+        return [group_id for group_id in groups if group_id not in seen][: self._room]
+
+    def _heads(self, state: int, between: tuple[int, int], limit: int) -> list[tuple[int, int, str]]:
+        return self._connection.execute(_SQL["ready_groups"], (self._queue.stock, state, *between, limit)).fetchall()

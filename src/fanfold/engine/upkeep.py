@@ -1,0 +1,75 @@
+"""What has to go: messages that are too old, stocks of queues that are gone, windows that have closed.
+
+Each operation takes a slice, so that none waits for a million deletes; sends and receives take small ones along.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from fanfold import limits, sql
+from fanfold.engine import queues
+from fanfold.engine.queues import Queue
+
+_SQL: Final = sql.load("fanfold.engine", "messages.sql")
+
+
+def expire(connection: sqlite3.Connection, queue: Queue, now: int, most: int) -> int:
+    """Delete messages that are older than the queue keeps them, the oldest first; answers how many."""
+    retention = queue.settings.retention
+    if retention is None:
+        return 0
+    gone = connection.execute(_SQL["expire"], (queue.stock, now - retention, most)).fetchall()
+    if queue.fifo:
+        for group_id in {group_id for group_id, head in gone if head}:
+            promote(connection, queue, group_id, now)
+    return len(gone)
+
+
+def next_expiry(connection: sqlite3.Connection, queue: Queue) -> int | None:
+    """When a queue's oldest message becomes too old; None where it keeps them for ever, or has none."""
+    retention = queue.settings.retention
+    row = None if retention is None else connection.execute(_SQL["oldest"], (queue.stock,)).fetchone()
+    return None if row is None or retention is None else row[0] + retention
+
+
+def expire_unasked(connection: sqlite3.Connection, now: int, most: int) -> bool:
+    """Delete messages that are too old of a queue that nobody may be asking; answers whether there may be more.
+
+    Nobody has to be woken: who waits for what a held message hides minds `next_expiry`.
+    """
+    name = overdue(connection, now)
+    queue = None if name is None else queues.find(connection, name)
+    return queue is not None and expire(connection, queue, now, most) > 0
+
+
+def overdue(connection: sqlite3.Connection, now: int) -> str | None:
+    """The name of a queue that has messages older than it keeps them; None where there is no such queue."""
+    row = connection.execute(_SQL["overdue"], {"now": now, "default": limits.DEFAULT_RETENTION}).fetchone()
+    return None if row is None else str(row[0])
+
+
+def forget(connection: sqlite3.Connection, now: int, most: int) -> None:
+    """Forget deduplication ids whose window has closed."""
+    connection.execute(_SQL["forget"], (now, most))
+
+
+def clear(connection: sqlite3.Connection, most: int) -> bool:
+    """Clear away what purged and deleted queues left behind; answers whether there may be more."""
+    row = connection.execute(_SQL["abandoned"]).fetchone()
+    if row is None:
+        return False
+    if connection.execute(_SQL["clear"], (row[0], most)).rowcount < most:
+        connection.execute(_SQL["drop_stock"], (row[0],))
+    return True
+
+
+def has_abandoned(connection: sqlite3.Connection) -> bool:
+    """Whether purged or deleted queues left something behind."""
+    return connection.execute(_SQL["abandoned"]).fetchone() is not None
+
+
+def promote(connection: sqlite3.Connection, queue: Queue, group_id: str, now: int) -> None:
+    """Make the next message of a FIFO queue's group its head."""
+    connection.execute(_SQL["promote"], {"stock": queue.stock, "group_id": group_id, "now": now})
