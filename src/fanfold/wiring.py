@@ -69,8 +69,13 @@ def ledger_at(url: str | None, clock: Clock) -> Ledger | None:
         return SqliteLedger(url, clock=clock)
     if url.startswith(("postgresql://", "postgres://")):
         return _postgres(url, clock)
+    if url.startswith("dynamodb://"):
+        from fanfold.ledgers.dynamodb.ledger import DynamoDBLedger  # noqa: PLC0415 - boto3 only where it is used
+
+        return DynamoDBLedger(url, clock=clock)
     raise ConfigurationError(
-        f"ledger {url!r}: write sqlite:///ledger.db, postgresql://user@host/database, or {NO_LEDGER!r} for none"
+        f"ledger {url!r}: write sqlite:///ledger.db, postgresql://user@host/database, dynamodb://table?region=…, or "
+        f"{NO_LEDGER!r} for none"
     )
 
 
