@@ -90,3 +90,9 @@ async def running(app, cluster, topic, group, **given):
 async def entities(app):
     """The entities of all fan-outs in the ledger, sorted."""
     return sorted(fan_out.entity_id for fan_out in await app.fan_outs_async(limit=100_000))
+
+
+async def until_committed(cluster, group, topic, count, partitions=1):
+    """Return when a group has committed so many records, of all partitions."""
+    while sum(await asyncio.to_thread(cluster.committed, group, topic, partitions)) < count:  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK)  # the cluster tells nobody

@@ -11,7 +11,7 @@ from fanfold.sources import consumer as consumer_module
 from fanfold.sources.kafka import KafkaSource
 from fanfold.sources.settings import resolve
 from kafka_mock import HEARTBEAT, ILLEGAL_GENERATION, NOT_COORDINATOR, OFFSET_COMMIT, REBALANCE, UNKNOWN_MEMBER
-from sourcing import Gated, entities, running, value
+from sourcing import Gated, entities, running, until_committed, value
 
 
 @pytest.fixture
@@ -55,6 +55,7 @@ async def test_no_offset_is_committed_past_a_record_that_isnt_enqueued(gated, cl
     cluster.produce(topic, values("a", "b", "stuck", "c", "d"))
     async with running(gated.app, cluster, topic, group) as run:
         await run.until_done(4)
+        await until_committed(cluster, group, topic, 2)
         await run.stop(0.5)
     assert cluster.committed(group, topic) == [2]
     assert await entities(gated.app) == ["a", "b", "c", "d"]
@@ -66,6 +67,7 @@ async def test_the_next_source_goes_on_where_the_last_one_was_and_enqueues_nothi
     cluster.produce(topic, values("a", "stuck", "b"))
     async with running(gated.app, cluster, topic, group) as run:
         await run.until_done(2)
+        await until_committed(cluster, group, topic, 1)
         await run.stop(0.5)
     gated.let_go()
     async with running(gated.app, cluster, topic, group) as run:
@@ -256,6 +258,7 @@ async def test_what_waits_behind_a_stuck_record_shows_as_lag(gated, cluster):
     cluster.produce(topic, values("a", "stuck", "b", "c"))
     async with running(gated.app, cluster, topic, group) as run:
         await run.until_done(3)
+        await run.until(lambda: run.source._consumer.standing.lag.get((topic, 0)) == 3)
         await run.stop(0.5)
         said = await run.until_said("kafka.progress")
     assert said["lag_by_partition"] == {f"{topic}:0": 3}

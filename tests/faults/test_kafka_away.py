@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 
 import pytest
@@ -12,7 +11,7 @@ from fanfold.model import EntryError, SendResult
 from kafka_broker import kafka_broker
 from kafka_mock import mock_cluster
 from servers import line_to
-from sourcing import Gated, entities, running, value
+from sourcing import Gated, entities, running, until_committed, value
 
 TASKS = 2
 
@@ -126,7 +125,7 @@ async def test_a_broker_that_comes_back_with_nothing_is_read_from_its_new_beginn
             broker.make_topic(topic, 1)
             fill(broker, topic, names(3, "late"))
             await run.until_done(8)
-            await until_all_are_committed(broker, group, topic, 3, 1)
+            await until_committed(broker, group, topic, 3, 1)
             await run.stop()
     await assert_there_once(gated.app, names(5) + names(3, "late"))
 
@@ -166,7 +165,7 @@ async def test_sources_that_join_and_leave_a_group_share_its_partitions_and_lose
             fill(kafka, topic, wanted[200:300])
             await second.until_done(1)
         fill(kafka, topic, wanted[300:])
-        await until_all_are_committed(kafka, group, topic, 400, 4)
+        await until_committed(kafka, group, topic, 400, 4)
         await first.stop()
     await assert_there_once(gated.app, wanted)
 
@@ -184,7 +183,7 @@ async def test_what_is_in_flight_of_a_revoked_partition_is_finished_and_committe
             said = await second.until_said("kafka.revoking")
             assert said["in_flight"] > 0
             gated.let_go()
-            await until_all_are_committed(kafka, group, topic, 2, 2)
+            await until_committed(kafka, group, topic, 2, 2)
             await second.stop()
         await first.stop()
     assert sorted(gated.planned) == ["slow-0", "slow-1"]
@@ -203,12 +202,7 @@ async def test_what_isnt_finished_of_a_revoked_partition_in_time_is_left_to_the_
         async with running(gated.app, kafka, topic, group, client=client) as second:
             await second.until(lambda: len(gated.planned) == 4)
             gated.let_go()
-            await until_all_are_committed(kafka, group, topic, 2, 2)
+            await until_committed(kafka, group, topic, 2, 2)
             await second.stop()
         await first.stop()
     await assert_there_once(gated.app, ["slow-0", "slow-1"])
-
-
-async def until_all_are_committed(cluster, group, topic, count, partitions):
-    while sum(await asyncio.to_thread(cluster.committed, group, topic, partitions)) < count:  # noqa: ASYNC110
-        await asyncio.sleep(0.05)  # the cluster tells nobody

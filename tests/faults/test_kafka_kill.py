@@ -13,7 +13,7 @@ from processes import KILLED
 from fanfold.model import TaskState
 from kafka_broker import kafka_broker
 from kafka_mock import mock_cluster
-from sourcing import running, value
+from sourcing import running, until_committed, value
 
 PARTITIONS = 4
 KILLS = 24
@@ -105,8 +105,7 @@ async def finish(site, cluster, client, topic, count):
     app = kafka_apps.app
     app.configure(queue_url=site.url)
     async with app, running(app, cluster, topic, client["group.id"], client=client) as run:
-        while sum(await asyncio.to_thread(cluster.committed, client["group.id"], topic, PARTITIONS)) < count:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)  # the cluster tells nobody
+        await until_committed(cluster, client["group.id"], topic, count, PARTITIONS)
         await run.stop()
 
 
