@@ -24,7 +24,10 @@ from fanfold.settings import Settings
 from fanfold.urls import is_sqlite, parse_sqlite
 
 _EXIT: Final = {Grade.OK: 0, Grade.WARNING: 3, Grade.ERROR: 1}
-_LEDGER: Final = "FANFOLD_LEDGER=postgresql://USER@HOST/DATABASE (pip install 'fanfold[postgres]')"
+_LEDGER: Final = (
+    "FANFOLD_LEDGER=dynamodb://TABLE, set up by `fanfold provision --ledger dynamodb://TABLE`; or "
+    "postgresql://USER@HOST/DATABASE"
+)
 _MARKS: Final = {Grade.OK: "ok     ", Grade.WARNING: "warning", Grade.ERROR: "ERROR  "}
 
 

@@ -40,7 +40,7 @@ def judge_tasks(application: Application) -> Iterator[Finding]:
             "completions",
             "on_complete is declared and there is no ledger",
             why="only a ledger knows that all tasks are done; workers refuse to start",
-            cure="FANFOLD_LEDGER=postgresql://USER@HOST/DATABASE, or sqlite:///ledger.db on one machine",
+            cure="FANFOLD_LEDGER=dynamodb://TABLE, postgresql://USER@HOST/DATABASE; on one machine sqlite:///ledger.db",
         )
 
 

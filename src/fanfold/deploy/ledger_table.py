@@ -13,14 +13,13 @@ from fanfold.ledgers.dynamodb.address import parse
 from fanfold.ledgers.dynamodb.client import make_client
 from fanfold.ledgers.dynamodb.table import EXPIRY, check, create, definition
 
-_EACH: Final = ("BatchWriteItem", "DeleteItem", "DescribeTable", "GetItem", "PutItem", "Query", "UpdateItem")
-"""What opening a fan-out takes: a transaction puts and deletes."""
-GRANTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "producer": _EACH,
-    "worker": ("BatchGetItem", *_EACH),
-    "operator": ("BatchGetItem", *_EACH),
-}
-"""What each role may do with the table, without the prefix. A worker sends again what a dead producer left."""
+_READ: Final = ("DescribeTable", "GetItem", "BatchGetItem", "Query")
+_WRITE: Final = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem")
+GRANTS: Final[Mapping[str, tuple[str, ...]]] = dict.fromkeys(("producer", "worker", "operator"), (*_READ, *_WRITE))
+"""What each role may do with the table, without the prefix (`docs/ledgers.md`, Rights).
+
+Opening a fan-out, which workers and operators do too, takes all of it.
+"""
 
 
 def look(url: str) -> list[Change]:

@@ -141,26 +141,18 @@ def keda(wanted: Description, service: Service, *, region: str, account: str) ->
         },
         "authenticationRef": name,
     }
-    return {
-        "apiVersion": "v1",
-        "kind": "List",
-        "items": [
-            {
-                "apiVersion": "keda.sh/v1alpha1",
-                "kind": "TriggerAuthentication",
-                "metadata": name,
-                "spec": {"podIdentity": {"provider": "aws"}},
-            },
-            {
-                "apiVersion": "keda.sh/v1alpha1",
-                "kind": "ScaledObject",
-                "metadata": name,
-                "spec": {
-                    "scaleTargetRef": name,
-                    "minReplicaCount": service.least,
-                    "maxReplicaCount": service.most,
-                    "triggers": [trigger],
-                },
-            },
-        ],
+    scaled = {
+        "scaleTargetRef": name,
+        "minReplicaCount": service.least,
+        "maxReplicaCount": service.most,
+        "triggers": [trigger],
     }
+    items = [
+        _of_keda("TriggerAuthentication", {"podIdentity": {"provider": "aws"}}),
+        _of_keda("ScaledObject", scaled),
+    ]
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def _of_keda(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "keda.sh/v1alpha1", "kind": kind, "metadata": {"name": "fanfold-worker"}, "spec": spec}
