@@ -123,6 +123,10 @@ class Faults:
             target = getattr(parts, part)
             setattr(target, name, self._watched(method, getattr(target, name)))
 
+    async def have_come_round(self):
+        """Whether what comes by the clock, and is to go wrong the first time, has come."""
+        return all(self.counts[method] for method, nth in self.faults if method in LOOKS and nth == 1)
+
     def _watched(self, method, function):
         async def watched(*args, **options):
             call = Call(self, method, function, args, options)
@@ -195,6 +199,7 @@ async def live(url, faults):
             stack.push_async_callback(worker.stop, 0)
             await worker.start()
         await story(observer, producer, operator)
+        await until(observer, faults.have_come_round)
 
 
 async def story(observer, producer, operator):

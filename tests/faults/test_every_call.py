@@ -18,6 +18,7 @@ from injecting import (
     killed_after,
     late,
     live,
+    well,
     write_down,
 )
 from processes import KILLED, Site
@@ -54,7 +55,7 @@ def make_file(tmp_path):
 
 async def test_a_run_without_faults_calls_every_method_that_goes_wrong_below(make_file):
     _, url, path = await make_file()
-    faults = Faults(FakeClock())
+    faults = Faults(FakeClock(), {(method, 1): well for method in LOOKS})
     await live(url, faults)
     await assert_the_promise_is_kept(url, path)
     assert set(faults.counts) == {method for method, _ in METHODS}
