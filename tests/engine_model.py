@@ -13,7 +13,7 @@ from fanfold.engine.policies import Redrive
 from fanfold.engine.queues import NewQueue, Queue
 from fanfold.engine.receiving import Receive, Received
 from fanfold.engine.sending import NewMessage, Sent
-from fanfold.model import DeadLetter, EntryError, QueueStatus
+from fanfold.model import EntryError, QueueStatus
 
 START = 1_700_000_000
 
@@ -93,8 +93,8 @@ class Fifo:
         ]
         return leases.bury(self.connection, self.queue, self.dead_letter_queue, burials, self.now)
 
-    def letters(self, limit: int = 100) -> list[DeadLetter]:
-        return [letter for letter, _ in counting.peek(self.connection, self.dead_letter_queue, limit)]
+    def letters(self, limit: int = 100) -> list[Received]:
+        return counting.read(self.connection, self.dead_letter_queue, limit, self.now)
 
     def counts(self, queue: Queue | None = None) -> QueueStatus:
         return counting.status(self.connection, queue or self.queue, self.now)

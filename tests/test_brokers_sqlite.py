@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from engine_model import bodies
+from fanfold.brokers.burial import letter_of
 from fanfold.brokers.protocol import Burial
 from fanfold.brokers.sqlite import SqliteBroker
 from fanfold.database import Database
@@ -336,7 +337,7 @@ class TestDeadLetters:
         letter = (await dead.receive(10, wait=0, lease=30))[0]
         assert letter.body == "b"
         assert letter.attributes["fanfold_attempts"] == "5"
-        assert letter.attributes["fanfold_source_message_id"] == delivery.message_id
+        assert letter_of(letter).source_message_id == delivery.message_id
         assert letter.attributes["entity_id"] == "doc-1"
         await dead.close()
 

@@ -378,7 +378,7 @@ async def test_a_copy_goes_to_the_dead_letter_queue_with_its_reason_before_the_o
     assert (deleted, original["QueueUrl"]) == ("DeleteMessageBatch", URL)
     [entry] = copy["Entries"]
     assert entry["MessageAttributes"]["fanfold_error_type"]["StringValue"] == "LookupError"
-    assert (entry["MessageGroupId"], entry["MessageDeduplicationId"]) == ("g1", "m1")
+    assert (entry["MessageGroupId"], entry["MessageDeduplicationId"]) == ("id1", "id1")
 
 
 async def test_only_what_was_copied_is_deleted(broker, transport):
@@ -426,7 +426,7 @@ async def test_looking_at_dead_letters_gives_all_of_them_back(broker, transport)
     def letters(*numbers):
         return {"Messages": [{"MessageId": f"id{n}", "ReceiptHandle": f"h{n}", "Body": "no task"} for n in numbers]}
 
-    transport.script["ReceiveMessage"] = [letters(*range(10)), letters(10, 11), {}]
+    transport.script["ReceiveMessage"] = [letters(*range(10)), letters(10, 11), {}, {}, {}]
     found = await broker.dead_letters(50)
     assert [letter.message_id for letter in found] == [f"id{n}" for n in range(12)]
     assert [letter.task for letter in found] == [None] * 12
@@ -443,10 +443,12 @@ async def test_dead_letters_are_given_back_also_when_looking_fails_half_way(brok
 
 
 async def test_no_more_dead_letters_are_received_than_were_asked_for(broker, transport):
-    transport.script["ReceiveMessage"] = [{"Messages": [{"MessageId": "i", "ReceiptHandle": "h", "Body": ""}]}, {}]
+    transport.script["ReceiveMessage"] = [{"Messages": [{"MessageId": "i", "ReceiptHandle": "h", "Body": ""}]}, {}, {}]
     await broker.dead_letters(3)
-    asked = [payload["MaxNumberOfMessages"] for action, payload in transport.asked if action == "ReceiveMessage"]
-    assert asked == [3, 2]
+    asked = [payload for action, payload in transport.asked if action == "ReceiveMessage"]
+    assert [payload["MaxNumberOfMessages"] for payload in asked] == [3, 2, 2]
+    # A short poll asks only some of SQS's servers: the last word is a long one's.
+    assert [payload["WaitTimeSeconds"] for payload in asked] == [0, 0, 1]
 
 
 # --- opening

@@ -26,7 +26,7 @@ LAYERS = {
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)* engine(\.\w+)?",
     "parts": "cancellations claims executor intake lane leases producer reconciler settler worker",
     "sources": r"sources(\.(?!kafka|runner)\w+)?",
-    "application": "app declarations fan_outs wiring",
+    "application": r"app dead_letters(\.\w+)? declarations fan_outs wiring",
     "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? deploy(\.\w+)? endpoint(\.\w+)? handler runner "
     r"sources\.(kafka|runner) testing",
 }

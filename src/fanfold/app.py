@@ -18,6 +18,8 @@ from typing import Any, Self
 from fanfold import ids, settings, wiring
 from fanfold.brokers.protocol import Broker
 from fanfold.clock import Clock, SystemClock
+from fanfold.dead_letters.desk import DeadLetters
+from fanfold.dead_letters.face import AppDeadLetters
 from fanfold.declarations import Declarations
 from fanfold.errors import BrokerUnavailableError, ConfigurationError, NoLedgerError
 from fanfold.executor import Executor
@@ -226,6 +228,17 @@ class Fanfold(Declarations):
         return self._portal.call(
             self.fan_outs_async(limit=limit, open_only=open_only, entity_id=entity_id, parent=parent)
         )
+
+    @property
+    def dead_letters(self) -> AppDeadLetters:
+        """What was set aside: to look at, to send back, to drop."""
+        return AppDeadLetters(self._dead_letters, self._portal)
+
+    async def _dead_letters(self) -> DeadLetters:
+        parts = await self._open()
+        # Where no completion is declared, the workers' reconcilers send the folds that a drop makes due.
+        announce = parts.producer.announce if self.registry.folds else None
+        return DeadLetters(parts.broker, parts.ledger, announce=announce, telemetry=self.telemetry)
 
     async def broker(self) -> Broker:
         """The queue, opened."""

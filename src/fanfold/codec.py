@@ -38,6 +38,14 @@ def timestamp(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).isoformat()
 
 
+def parsed_timestamp(text: str) -> float | None:
+    """What `timestamp` wrote, as seconds since the epoch; None for anything else."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
 def encode(task: Task, *, group_by: ids.GroupBy = ids.group_per_task) -> Message:
     """The message for a task.
 

@@ -179,7 +179,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A message set aside. `reason` is empty when the queue's own redrive policy moved it."""
+    """A message set aside, with all that is known of it.
+
+    `task` is None for a body that can't be read. `reason` is empty when the queue's own redrive policy moved the
+    message and no ledger was asked what had happened before. `attempts` counts runs, `receive_count` receives; times
+    are None where nobody noted them. `group_id`, `source_message_id` and `attributes` are those that the message had in
+    its queue. `state` is the task's in the ledger, None where it isn't known.
+    """
 
     message_id: str
     receipt_handle: str
@@ -188,6 +194,16 @@ class DeadLetter:
     reason: str = ""
     error_type: str = ""
     task: Task | None = None
+    traceback: str = ""
+    attempts: int | None = None
+    enqueued_at: float | None = None
+    set_aside_at: float | None = None
+    worker: str = ""
+    trace_id: str = ""
+    group_id: str = ""
+    source_message_id: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    state: TaskState | None = None
 
 
 class TaskState(StrEnum):

@@ -71,6 +71,7 @@ class Settler:
         on_dead: OnDead | None = None,
         telemetry: Telemetry,
         clock: Clock,
+        worker: str = "",
     ) -> None:
         self._broker = broker
         self._ledger = ledger
@@ -79,6 +80,7 @@ class Settler:
         self._on_dead = on_dead
         self._telemetry = telemetry
         self._clock = clock
+        self._worker = worker
         self._batcher: Batcher[Settlement, bool] = Batcher(self._settle, size=_BATCH, linger=broker.linger)
 
     async def settle(self, settlement: Settlement, *, wait: bool = True) -> bool:
@@ -187,7 +189,7 @@ class Settler:
         answers = await asyncio.gather(
             self._broker.delete([s.delivery for s in done]),
             self._broker.extend([s.delivery for s in retried], [_delay(s) for s in retried]),
-            self._broker.dead_letter([_burial(s) for s in rejected]),
+            self._broker.dead_letter([_burial(s, self._worker) for s in rejected]),
         )
         settled = zip([*done, *retried, *rejected], itertools.chain(*answers), strict=True)
         return {s.delivery.receipt_handle for s, error in settled if self._report(s, error)}
@@ -248,11 +250,12 @@ def _delay(settlement: Settlement) -> float:
     return outcome.delay or 0.0 if isinstance(outcome, Retry) else 0.0
 
 
-def _burial(settlement: Settlement) -> Burial:
+def _burial(settlement: Settlement, worker: str) -> Burial:
     if not isinstance(settlement.outcome, Reject):
         raise TypeError("only what was rejected is buried")
     task, attempts = settlement.task, settlement.attempt
     body = None
     if task is not None:
         body = codec.encode_body(dataclasses.replace(task, retry_count=max(0, attempts - 1)))
-    return Burial(delivery=settlement.delivery, failure=settlement.outcome.failure, attempts=attempts, body=body)
+    failure = settlement.outcome.failure
+    return Burial(delivery=settlement.delivery, failure=failure, attempts=attempts, body=body, worker=worker)

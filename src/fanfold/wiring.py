@@ -44,7 +44,7 @@ def connect(
         clock=clock,
         rng=rng,
     )
-    return broker, _ledger(settings.ledger, clock)
+    return broker, ledger_at(settings.ledger, clock)
 
 
 def _embedded(settings: Settings, *, clock: Clock) -> tuple[Broker, Ledger | None]:
@@ -58,10 +58,11 @@ def _embedded(settings: Settings, *, clock: Clock) -> tuple[Broker, Ledger | Non
     wanted = settings.ledger or settings.queue_url
     if is_sqlite(wanted) and parse_sqlite(wanted).path == address.path:
         return broker, SqliteLedger(settings.queue_url, database=database, clock=clock)
-    return broker, _ledger(wanted, clock)
+    return broker, ledger_at(wanted, clock)
 
 
-def _ledger(url: str | None, clock: Clock) -> Ledger | None:
+def ledger_at(url: str | None, clock: Clock) -> Ledger | None:
+    """The ledger at an address, not opened yet; None where there is to be none. Raises ConfigurationError."""
     if url is None or url == NO_LEDGER:
         return None
     if is_sqlite(url):

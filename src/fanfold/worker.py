@@ -89,7 +89,14 @@ class Worker(Service):
         self._leases = Leases(broker, lease=options.lease, clock=clock, telemetry=telemetry)
         on_dead = self._tell_of_death if executor.tells_of_deaths else None
         self._settler = Settler(
-            broker, ledger, self._leases, announce=announce, on_dead=on_dead, telemetry=telemetry, clock=clock
+            broker,
+            ledger,
+            self._leases,
+            announce=announce,
+            on_dead=on_dead,
+            telemetry=telemetry,
+            clock=clock,
+            worker=name,
         )
         self._intake = Intake(
             broker,

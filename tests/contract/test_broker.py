@@ -163,6 +163,39 @@ async def test_held_dead_letters_are_invisible_to_others(broker):
     assert await broker.dead_letters(10, hold=30) == []
 
 
+async def test_dead_letters_of_one_group_hide_none_of_each_other(broker):
+    await broker.send([message(n, group="g") for n in range(23)])
+    for _ in range(3):
+        burials = [Burial(delivery=d, failure=FAILURE, attempts=1) for d in await broker.receive(10, wait=0, lease=60)]
+        assert await broker.dead_letter(burials) == [None] * len(burials)
+    letters = await broker.dead_letters(100)
+    assert sorted(letter.task.task_name for letter in letters) == sorted(f"t{n}" for n in range(23))
+    assert {letter.group_id for letter in letters} == {"g"}
+    assert len(await broker.dead_letters(7)) == 7
+
+
+async def test_the_dead_letter_queue_is_a_queue_of_its_own(broker):
+    dead = broker.dead_letter_queue()
+    await dead.send([message(1)])
+    assert (await broker.status()).messages_available == 0
+    assert (await dead.status()).messages_available == 1
+    [delivery] = await dead.receive(10, wait=0, lease=60)
+    assert await dead.delete([delivery]) == [None]
+    assert await broker.dead_letters(10) == []
+
+
+async def test_a_queue_is_read_without_receiving_page_by_page_or_not_at_all(broker):
+    await broker.send([message(n, group=f"g{n % 3}") for n in range(7)])
+    page, seen = await broker.peek(3), []
+    while page:
+        seen += page
+        page = await broker.peek(3, after=page[-1])
+    if page is not None:  # Amazon SQS shows nothing that isn't received
+        assert sorted(delivery.body for delivery in seen) == sorted(message(n).body for n in range(7))
+        assert {delivery.receive_count for delivery in seen} == {0}
+    assert len(await received(broker, 7)) == 7
+
+
 async def test_a_refused_message_is_its_own_entrys_error(strict):
     bad = Message(body="x", group_id="with space", deduplication_id="d")
     good, refused = await strict.send([message(1), bad])

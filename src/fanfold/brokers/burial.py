@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from fanfold import codec, limits
 from fanfold.brokers.protocol import Burial
 from fanfold.errors import MalformedMessageError
@@ -15,8 +17,10 @@ from fanfold.model import DeadLetter, Delivery, EntryError, Message, Task
 REASON: Final = "fanfold_reason"
 ERROR_TYPE: Final = "fanfold_error_type"
 ATTEMPTS: Final = "fanfold_attempts"
+ORIGIN: Final = "fanfold_origin"
 TRACEBACK: Final = "fanfold_traceback"
-SOURCE_MESSAGE_ID: Final = "fanfold_source_message_id"
+_OURS: Final = frozenset({REASON, ERROR_TYPE, ATTEMPTS, ORIGIN, TRACEBACK})
+_TRACEPARENT: Final = "traceparent"
 
 _MAX_REASON: Final = 4_000
 _MAX_TRACEBACK: Final = 8_000
@@ -24,48 +28,98 @@ _MAX_TRACEBACK: Final = 8_000
 _ATTRIBUTE_NAME: Final = re.compile(r"(?!(?i:aws|amazon)\.)[A-Za-z0-9_-](?:[A-Za-z0-9_.-]{0,254}[A-Za-z0-9_-])?")
 
 
+class _Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a dead letter was before: one attribute, since a message has room for ten."""
+
+    message_id: str = ""
+    group_id: str = ""
+    sent_at: float | None = None
+    worker: str = ""
+
+
 def burial_copy(burial: Burial) -> Message:
     """The message for the dead letter queue.
 
-    It keeps the group and the deduplication id (another queue, so a repeated burial within five minutes is one copy),
-    and the original's attributes as far as ten of them and 1 MiB allow; the reason has precedence, the body above all.
+    Its group and its deduplication id are the original's MessageId. As with what SQS moves itself, a repeated burial
+    within five minutes is one copy, and two messages that happen to share a deduplication id are two. And as each is a
+    group of its own, looking at one hides no other.
+
+    It keeps the original's attributes as far as ten of them and 1 MiB allow; the reason has precedence, the body above
+    all.
     """
     delivery = burial.delivery
+    origin = _Origin(
+        message_id=delivery.message_id, group_id=delivery.group_id, sent_at=delivery.sent_at, worker=burial.worker
+    )
     said = {
         REASON: str(burial.failure)[:_MAX_REASON],
         ERROR_TYPE: burial.failure.type,
         ATTEMPTS: str(burial.attempts),
-        SOURCE_MESSAGE_ID: delivery.message_id,
+        ORIGIN: msgspec.json.encode(origin).decode(),
         TRACEBACK: burial.failure.traceback[-_MAX_TRACEBACK:],
     }
     body = delivery.body if burial.body is None else burial.body
-    copy = Message(body=body, group_id=delivery.group_id, deduplication_id=delivery.deduplication_id)
-    for name, value in (said | {k: v for k, v in delivery.attributes.items() if k not in said}).items():
-        fuller = dataclasses.replace(copy, attributes={**copy.attributes, name: _representable(value)})
+    copy = Message(body=body, group_id=delivery.message_id, deduplication_id=delivery.message_id)
+    return with_attributes(copy, said | original_attributes(delivery.attributes))
+
+
+def with_attributes(message: Message, attributes: Mapping[str, str]) -> Message:
+    """The message with as many of the attributes, in their order, as SQS takes."""
+    for name, value in attributes.items():
+        fuller = dataclasses.replace(message, attributes={**message.attributes, name: _representable(value)})
         if value and len(fuller.attributes) <= limits.MAX_ATTRIBUTES and fuller.size <= limits.MAX_REQUEST_BYTES:
-            copy = fuller
-    return copy
+            message = fuller
+    return message
 
 
-def letter_of(letter: DeadLetter, attributes: Mapping[str, str]) -> DeadLetter:
-    """`letter` with what its attributes and body say; one that can't be read has no task."""
-    return dataclasses.replace(
-        letter,
-        reason=attributes.get(REASON, ""),
-        error_type=attributes.get(ERROR_TYPE, ""),
-        task=_task(letter.body),
-    )
+def original_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
+    """A dead letter's attributes without those that say why it is one."""
+    return {name: value for name, value in attributes.items() if name not in _OURS}
 
 
-def letter_of_delivery(delivery: Delivery) -> DeadLetter:
-    """A dead letter that was received."""
-    letter = DeadLetter(
+def letter_of(delivery: Delivery) -> DeadLetter:
+    """The dead letter that a message of the dead letter queue is. What a body or an attribute doesn't say is empty."""
+    attributes, task = delivery.attributes, _task(delivery.body)
+    origin = _origin(attributes.get(ORIGIN, "{}"))
+    attempts = attributes.get(ATTEMPTS, "")
+    return DeadLetter(
         message_id=delivery.message_id,
         receipt_handle=delivery.receipt_handle,
         body=delivery.body,
         receive_count=delivery.receive_count,
+        reason=attributes.get(REASON, ""),
+        error_type=attributes.get(ERROR_TYPE, ""),
+        task=task,
+        traceback=attributes.get(TRACEBACK, ""),
+        attempts=int(attempts) if attempts.isdecimal() else None,
+        enqueued_at=(codec.parsed_timestamp(task.timestamp) if task else None) or origin.sent_at,
+        set_aside_at=delivery.sent_at or None,
+        worker=origin.worker,
+        trace_id=_trace_id(attributes.get(_TRACEPARENT, "")),
+        # What SQS moved itself keeps its group and its MessageId.
+        group_id=origin.group_id or delivery.group_id,
+        source_message_id=origin.message_id or delivery.message_id,
+        attributes=original_attributes(attributes),
     )
-    return letter_of(letter, delivery.attributes)
+
+
+def letter_message(letter: DeadLetter) -> Message:
+    """A dead letter as the message that `letter_of` would read it from: to put an exported one back."""
+    origin = _Origin(
+        message_id=letter.source_message_id,
+        group_id=letter.group_id,
+        sent_at=letter.enqueued_at,
+        worker=letter.worker,
+    )
+    said = {
+        REASON: letter.reason,
+        ERROR_TYPE: letter.error_type,
+        ATTEMPTS: "" if letter.attempts is None else str(letter.attempts),
+        ORIGIN: msgspec.json.encode(origin).decode(),
+        TRACEBACK: letter.traceback,
+    }
+    copy = Message(body=letter.body, group_id=letter.source_message_id, deduplication_id=letter.source_message_id)
+    return with_attributes(copy, said | dict(letter.attributes))
 
 
 def refusal(message: Message) -> EntryError | None:
@@ -104,3 +158,16 @@ def _task(body: str) -> Task | None:
         return codec.decode(body)
     except MalformedMessageError:
         return None
+
+
+def _origin(text: str) -> _Origin:
+    try:
+        return msgspec.json.decode(text, type=_Origin)
+    except msgspec.DecodeError:
+        return _Origin()
+
+
+def _trace_id(traceparent: str) -> str:
+    """The trace id of a W3C `traceparent`: version, trace id, span id and flags, by hyphens."""
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) > 1 else ""

@@ -17,18 +17,50 @@ from fanfold.model import DeadLetter, Delivery, EntryError, Failure, Message, Qu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burial:
-    """A delivery to set aside: the body of the copy, and why. `body` is the delivery's own where None."""
+    """A delivery to set aside, why, and by which worker. `body` is that of the copy; None: the delivery's own."""
 
     delivery: Delivery
     failure: Failure
     attempts: int
     body: str | None = None
+    worker: str = ""
 
 
-class Broker(Protocol):
-    """A FIFO queue with its dead letter queue."""
+class Queue(Protocol):
+    """A FIFO queue."""
 
     url: str
+
+    async def send(self, messages: Sequence[Message]) -> list[SendResult]:
+        """Send; transient failures are tried again with the same deduplication ids before they are reported."""
+
+    async def receive(self, limit: int, *, wait: float, lease: float) -> list[Delivery]:
+        """Receive up to `limit` messages (at most 10), waiting up to `wait` seconds (≤ 20) for the first one.
+
+        Each is invisible to others for `lease` seconds. Messages of one group come in order.
+        A cancelled call loses nothing but time: what it had received comes back when its lease ends.
+        """
+
+    async def extend(self, deliveries: Sequence[Delivery], seconds: Sequence[float]) -> list[EntryError | None]:
+        """Let each lease end so many seconds from now; 0 gives the message back at once."""
+
+    async def delete(self, deliveries: Sequence[Delivery]) -> list[EntryError | None]:
+        """Remove messages for good."""
+
+    async def status(self) -> QueueStatus:
+        """Count the queue's messages (approximate on Amazon SQS, exact on the embedded engine)."""
+
+    async def peek(self, limit: int, *, after: Delivery | None = None) -> list[Delivery] | None:
+        """Read up to `limit` messages without receiving them, from the one after `after` on, in an order of its own.
+
+        None where the queue can't be read without receiving (Amazon SQS). Nothing can be done with what was only read:
+        it has no receipt.
+        """
+
+
+class Broker(Queue, Protocol):
+    """A FIFO queue with its dead letter queue."""
+
     linger: float
     """Seconds that settlements may wait for company: what a request costs decides."""
     retention: float
@@ -45,27 +77,18 @@ class Broker(Protocol):
     async def close(self) -> None:
         """Let go of threads, connections and files. Idempotent; calls in flight are allowed to end."""
 
-    async def send(self, messages: Sequence[Message]) -> list[SendResult]:
-        """Send; transient failures are tried again with the same deduplication ids before they are reported."""
-
-    async def receive(self, limit: int, *, wait: float, lease: float) -> list[Delivery]:
-        """Receive up to `limit` messages (at most 10), waiting up to `wait` seconds (≤ 20) for the first one.
-
-        Each is invisible to others for `lease` seconds. Messages of one group come in order.
-        A cancelled call loses nothing but time: what it had received comes back when its lease ends.
-        """
-
     def end_polls(self) -> None:
         """Answer waiting receives now, where the queue can do so without losing messages (Amazon SQS can't)."""
 
-    async def extend(self, deliveries: Sequence[Delivery], seconds: Sequence[float]) -> list[EntryError | None]:
-        """Let each lease end so many seconds from now; 0 gives the message back at once."""
-
-    async def delete(self, deliveries: Sequence[Delivery]) -> list[EntryError | None]:
-        """Remove messages for good."""
-
     async def dead_letter(self, burials: Sequence[Burial]) -> list[EntryError | None]:
         """Copy each message to the dead letter queue with its reason, then delete it; never delete without the copy."""
+
+    def dead_letter_queue(self) -> Queue:
+        """The dead letter queue, as the queue that it is. The broker is open.
+
+        Raises:
+            NoDeadLetterQueueError: the queue has none, or nobody here may learn which.
+        """
 
     async def dead_letters(self, limit: int, *, hold: float = 0.0) -> list[DeadLetter]:
         """Look at up to `limit` messages of the dead letter queue. Nothing is taken away.
@@ -76,6 +99,3 @@ class Broker(Protocol):
 
     async def dead_letter_count(self) -> int:
         """How many messages the dead letter queue holds. Raises NoDeadLetterQueueError where the queue has none."""
-
-    async def status(self) -> QueueStatus:
-        """Count the queue's messages (approximate on Amazon SQS, exact on the embedded engine)."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
 import math
 import secrets
 import sqlite3
@@ -11,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from fanfold import limits
-from fanfold.brokers.burial import burial_copy, letter_of, letter_of_delivery, refusal
+from fanfold.brokers.browsing import browsed
+from fanfold.brokers.burial import burial_copy, letter_of, refusal
 from fanfold.brokers.protocol import Burial
 from fanfold.clock import Clock, SystemClock
 from fanfold.connection_thread import Operation, T
@@ -128,10 +131,20 @@ class SqliteBroker:
 
     async def dead_letters(self, limit: int, *, hold: float = 0.0) -> list[DeadLetter]:
         """Look at the dead letter queue."""
-        if hold:
-            return await self._held_letters(limit, hold)
-        peeked = await self._read(lambda c: counting.peek(c, self._dead_letter_queue(c), limit))
-        return [letter_of(letter, attributes) for letter, attributes in peeked]
+        return [letter_of(delivery) for delivery in await browsed(self.dead_letter_queue(), limit, hold=hold)]
+
+    def dead_letter_queue(self) -> SqliteBroker:
+        """The dead letter queue, in the same file."""
+        dead = copy.copy(self)
+        address = dataclasses.replace(self._address, queue=self._address.dead_letter_queue)
+        dead._address = address  # noqa: SLF001 - our own copy
+        return dead
+
+    async def peek(self, limit: int, *, after: Delivery | None = None) -> list[Delivery]:
+        """Read messages, the oldest first."""
+        place = None if after is None else _place(after)
+        found = await self._read(lambda c: counting.read(c, self._queue(c), limit, self._now(), after=place))
+        return [_delivery(received) for received in found]
 
     async def dead_letter_count(self) -> int:
         """Count the dead letter queue's messages, exactly."""
@@ -145,11 +158,6 @@ class SqliteBroker:
         """Seconds until a message can next be received (0 or less: now); None for an empty queue."""
         ready_at = await self._ready_at()
         return None if ready_at is None else ready_at - self._clock.now()
-
-    async def _held_letters(self, limit: int, hold: float) -> list[DeadLetter]:
-        lease = _milliseconds(hold)
-        received = await self._write(lambda c: self._receive(c, self._dead_letter_queue(c), limit, lease))
-        return [letter_of_delivery(delivery) for delivery in received]
 
     def _prepare(self) -> None:
         with self._database.opening():
@@ -251,6 +259,11 @@ class SqliteBroker:
 
 def _milliseconds(seconds: float) -> int:
     return math.ceil(seconds * 1000)
+
+
+def _place(delivery: Delivery) -> tuple[int, int]:
+    """Where a message stands in its queue, by age: its time of sending, and its sequence number from the handle."""
+    return round(delivery.sent_at * 1000), int(delivery.receipt_handle.split(".")[1])
 
 
 def _delivery(received: Received) -> Delivery:

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from fanfold import limits
 from fanfold.brokers.batches import Answer, Batches, Entry
 from fanfold.brokers.boto import BotoTransport
-from fanfold.brokers.burial import burial_copy, letter_of_delivery, refusal
+from fanfold.brokers.browsing import browsed
+from fanfold.brokers.burial import burial_copy, letter_of, refusal
 from fanfold.brokers.protocol import Burial
 from fanfold.clock import Clock, SystemClock
 from fanfold.errors import (
@@ -31,7 +32,6 @@ from fanfold.telemetry import Telemetry
 _UNWRITABLE: Final = (QueueNotFoundError.__name__, PermissionMissingError.__name__)
 """Errors about the dead letter queue itself, not about an entry or a moment."""
 _DLQ_ARN: Final = re.compile(r"arn:[^:]+:sqs:[^:]*:(?P<account>[^:]+):(?P<name>[^:]+)")
-_LOOK: Final = 30
 _RETENTION: Final = 345_600.0
 """SQS's default, where the queue can't be looked at."""
 _COUNTS: Final = {
@@ -49,6 +49,20 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go of connections and threads."""
+
+
+class _Shared:
+    """Another broker's way of making requests, which stays its own."""
+
+    def __init__(self, broker: SqsBroker) -> None:
+        self._broker = broker
+
+    async def call(self, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Make one request."""
+        return await self._broker.call(action, payload)
+
+    def close(self) -> None:
+        """Nothing: it isn't ours."""
 
 
 class SqsBroker:
@@ -146,7 +160,19 @@ class SqsBroker:
 
     async def receive(self, limit: int, *, wait: float, lease: float) -> list[Delivery]:
         """Receive up to ten messages."""
-        return await self._receive(self.url, limit, wait=wait, lease=lease)
+        payload = {
+            "QueueUrl": self.url,
+            "MaxNumberOfMessages": min(limit, limits.MAX_BATCH_ENTRIES),
+            "WaitTimeSeconds": min(math.ceil(wait), limits.MAX_WAIT),
+            "VisibilityTimeout": max(1, math.ceil(lease)),
+            "MessageAttributeNames": ["All"],
+            "MessageSystemAttributeNames": ["All"],
+            # The transport's own retry of a lost answer gets the same messages back, and no lease time is lost.
+            "ReceiveRequestAttemptId": uuid.uuid4().hex,
+        }
+        answer = await self.call("ReceiveMessage", payload)
+        now = self._clock.now()
+        return [_delivery(message, now) for message in answer.get("Messages") or ()]
 
     def end_polls(self) -> None:
         """Nothing: a receive that was given up could have taken messages that nobody would hear of."""
@@ -179,20 +205,18 @@ class SqsBroker:
         Raises:
             NoDeadLetterQueueError: none is known.
         """
+        return [letter_of(delivery) for delivery in await browsed(self.dead_letter_queue(), limit, hold=hold)]
+
+    def dead_letter_queue(self) -> SqsBroker:
+        """The dead letter queue, over the same transport. Raises NoDeadLetterQueueError."""
         if self.dlq_url is None:
             raise self._no_dead_letter_queue()
-        found: list[Delivery] = []
-        try:
-            while len(found) < limit:
-                batch = await self._receive(self.dlq_url, limit - len(found), wait=0, lease=hold or _LOOK)
-                if not batch:
-                    break
-                found += batch
-        finally:
-            if not hold:
-                given_back = [_lease_entry(delivery, 0) for delivery in found]
-                await self._batches.run("ChangeMessageVisibilityBatch", self.dlq_url, given_back)
-        return [letter_of_delivery(delivery) for delivery in found]
+        return SqsBroker(
+            self.dlq_url, transport=_Shared(self), telemetry=self._telemetry, clock=self._clock, rng=self._rng
+        )
+
+    async def peek(self, limit: int, *, after: Delivery | None = None) -> None:
+        """Nothing: SQS shows messages only to whoever receives them."""
 
     async def dead_letter_count(self) -> int:
         """Count the dead letter queue's messages, approximately. Raises NoDeadLetterQueueError."""
@@ -234,21 +258,6 @@ class SqsBroker:
         entries = [_send_entry(m) for m, error in zip(messages, refused, strict=True) if error is None]
         answers = iter(await self._batches.run("SendMessageBatch", url, entries))
         return [_sent(next(answers)) if error is None else SendResult(error=error) for error in refused]
-
-    async def _receive(self, url: str, limit: int, *, wait: float, lease: float) -> list[Delivery]:
-        payload = {
-            "QueueUrl": url,
-            "MaxNumberOfMessages": min(limit, limits.MAX_BATCH_ENTRIES),
-            "WaitTimeSeconds": min(math.ceil(wait), limits.MAX_WAIT),
-            "VisibilityTimeout": max(1, math.ceil(lease)),
-            "MessageAttributeNames": ["All"],
-            "MessageSystemAttributeNames": ["All"],
-            # The transport's own retry of a lost answer gets the same messages back, and no lease time is lost.
-            "ReceiveRequestAttemptId": uuid.uuid4().hex,
-        }
-        answer = await self.call("ReceiveMessage", payload)
-        now = self._clock.now()
-        return [_delivery(message, now) for message in answer.get("Messages") or ()]
 
     async def _copy(self, burials: Sequence[Burial]) -> list[EntryError | None]:
         if self.dlq_url is None:

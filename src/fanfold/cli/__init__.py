@@ -12,6 +12,7 @@ from fanfold.cli.cancel import cancel
 from fanfold.cli.common import INTERRUPTED
 from fanfold.cli.cost import cost
 from fanfold.cli.demo import demo
+from fanfold.cli.dlq import dlq
 from fanfold.cli.doctor import doctor
 from fanfold.cli.enqueue import enqueue
 from fanfold.cli.kafka import kafka
@@ -51,6 +52,7 @@ def main() -> None:
       fanfold enqueue --app app:app doc-1 title  enqueue one event
       fanfold kafka app:app --group fields       enqueue the events of Kafka topics
       fanfold status                             what is waiting, running, done
+      fanfold dlq group                          what was set aside, and why
       fanfold serve tasks.db                     the embedded queue as an SQS endpoint, for other languages
 
     Where queue and ledger are is said by the application, by --queue-url and --ledger, or by FANFOLD_QUEUE_URL (or
@@ -71,6 +73,7 @@ for command in (
     plan,
     cancel,
     rerun,
+    dlq,
     serve,
 ):
     main.add_command(command)

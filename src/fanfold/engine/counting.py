@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
 from typing import Final
 
 from fanfold import sql
-from fanfold.engine import messages
+from fanfold.engine import receiving
 from fanfold.engine.queues import Queue
-from fanfold.engine.receiving import count_held
-from fanfold.model import DeadLetter, QueueStatus
+from fanfold.engine.receiving import Received, count_held
+from fanfold.model import QueueStatus
 
 _SQL: Final = sql.load("fanfold.engine", "messages.sql")
 _LEASED, _DELAYED = 1, 2
+_BEFORE_ALL: Final = (-(2**62), 0)
 
 
 def status(connection: sqlite3.Connection, queue: Queue, now: int) -> QueueStatus:
@@ -33,13 +33,9 @@ def total(connection: sqlite3.Connection, queue: Queue) -> int:
     return count
 
 
-def peek(connection: sqlite3.Connection, queue: Queue, limit: int) -> list[tuple[DeadLetter, Mapping[str, str]]]:
-    """The oldest messages with their String attributes, oldest first, untouched."""
-    rows = connection.execute(_SQL["peek"], (queue.stock, limit))
-    return [
-        (
-            DeadLetter(message_id=message_id, receipt_handle="", body=body, receive_count=receive_count),
-            messages.strings(attributes),
-        )
-        for message_id, receive_count, body, attributes in rows
-    ]
+def read(
+    connection: sqlite3.Connection, queue: Queue, limit: int, now: int, *, after: tuple[int, int] | None = None
+) -> list[Received]:
+    """The oldest messages, oldest first, those after a time of sending and a sequence number; without a receipt."""
+    rows = connection.execute(_SQL["read"], (queue.stock, *(after or _BEFORE_ALL), limit))
+    return [receiving.received(queue, row, "", now, row[4]) for row in rows]

@@ -157,9 +157,11 @@ SELECT message_count, held_count FROM stocks WHERE id = ?;
 -- How many messages are held in a state beyond now; heads and others apart, as the index has them.
 SELECT count(*) FROM messages WHERE stock = ? AND head = ? AND state = ? AND visible_at > ?;
 
--- name: peek
--- The oldest messages of a queue, untouched.
-SELECT message_id, receive_count, body, attributes FROM messages WHERE stock = ? ORDER BY sent_at, seq LIMIT ?;
+-- name: read
+-- A queue's messages, untouched, oldest first: those that come after a time of sending and a sequence number.
+SELECT seq, state, visible_at, sent_at, receive_count, first_received_at, message_id, group_id, deduplication_id, origin,
+    trace, attributes, body
+FROM messages WHERE stock = ? AND (sent_at, seq) > (?, ?) ORDER BY sent_at, seq LIMIT ?;
 
 -- name: expire
 -- Deletes some messages that are older than a queue keeps them.

@@ -1,0 +1,69 @@
+"""Dead letters as people and scripts see them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.table import Table
+
+from fanfold.app import Fanfold
+from fanfold.model import DeadLetter
+
+
+def table(app: Fanfold, letters: Sequence[DeadLetter]) -> Table:
+    """A line for each letter, oldest first."""
+    made = Table(box=None, pad_edge=False)
+    for heading in ("id", "set aside", app.words["entity_id"], app.words["task_name"], "attempts"):
+        made.add_column(heading, no_wrap=True)
+    made.add_column("reason")
+    for letter in sorted(letters, key=lambda letter: letter.set_aside_at or 0.0):
+        names = (letter.task.entity_id, letter.task.task_name) if letter.task else ("unreadable", "")
+        attempts = str(letter.attempts) if letter.attempts is not None else ""
+        row = (letter.message_id[:8], _time(letter.set_aside_at), *names, attempts, _short(letter.reason))
+        made.add_row(*(cell.replace("[", r"\[") for cell in row))
+    return made
+
+
+def show(app: Fanfold, letter: DeadLetter) -> None:
+    """Print all that is known of one letter."""
+    task = letter.task
+    told = {
+        "message id": letter.message_id,
+        app.words["entity_id"]: task.entity_id if task else "unreadable",
+        app.words["task_name"]: task.task_name if task else "",
+        "config": dict(task.task_config) if task else "",
+        "metadata": dict(task.metadata) if task else "",
+        "reason": letter.reason,
+        "error type": letter.error_type,
+        "attempts": letter.attempts,
+        "enqueued": _time(letter.enqueued_at),
+        "set aside": _time(letter.set_aside_at),
+        "worker": letter.worker,
+        "trace id": letter.trace_id,
+        "fan-out": task.fan_out_id if task else "",
+        "state in the ledger": letter.state,
+    }
+    for name, value in told.items():
+        if value not in (None, ""):
+            click.echo(f"{name + ':':<20} {value}")
+    click.echo(f"\n{letter.traceback}" if letter.traceback else "")
+    if task is None:
+        click.echo(letter.body)
+
+
+def record(letter: DeadLetter) -> dict[str, Any]:
+    """A letter for JSON."""
+    return dataclasses.asdict(letter)
+
+
+def _time(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
+
+
+def _short(text: str, length: int = 100) -> str:
+    line = " ".join(text.split())
+    return line[: length - 1] + "…" if len(line) > length else line

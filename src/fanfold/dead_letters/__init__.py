@@ -1,0 +1,1 @@
+"""Dead letters: look at them, choose some, send them back or drop them."""

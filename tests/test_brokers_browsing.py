@@ -1,0 +1,117 @@
+"""Looking through a queue that can only be received from, with answers by script."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from fanfold.brokers.browsing import Browse, browsed
+from fanfold.errors import BrokerUnavailableError
+from fanfold.model import Delivery
+
+
+def delivery(number, handle="h"):
+    return Delivery(
+        message_id=f"id{number}",
+        receipt_handle=f"{handle}{number}",
+        body="",
+        group_id=f"g{number}",
+        deduplication_id=f"d{number}",
+        receive_count=1,
+        sent_at=0.0,
+        received_at=0.0,
+    )
+
+
+@dataclass
+class Scripted:
+    """A queue whose receives answer in order, then with nothing."""
+
+    answers: list = field(default_factory=list)
+    asked: list = field(default_factory=list)
+    given_back: list = field(default_factory=list)
+
+    async def peek(self, limit, *, after=None):  # noqa: ARG002 - nothing can be read here
+        return None
+
+    async def receive(self, limit, *, wait, lease):
+        self.asked.append((limit, wait, lease))
+        answer = self.answers.pop(0) if self.answers else []
+        if isinstance(answer, Exception):
+            raise answer
+        return await answer if asyncio.iscoroutine(answer) else answer
+
+    async def extend(self, deliveries, seconds):
+        assert set(seconds) <= {0.0}
+        self.given_back += [d.receipt_handle for d in deliveries]
+        return [None] * len(deliveries)
+
+
+def tens(count):
+    return [[delivery(n) for n in range(first, first + 10)] for first in range(0, count, 10)]
+
+
+async def test_full_answers_bring_more_requests_at_once_up_to_sixteen():
+    queue = Scripted(tens(470))
+    async with Browse(queue, hold=60) as browse:
+        pages = [len(page) async for page in browse.pages()]
+    assert pages == [10, 20, 40, 80, 160, 160]
+    assert browse.seen == 470
+    assert {lease for _, _, lease in queue.asked} == {60}
+    assert sorted(queue.given_back) == sorted(f"h{n}" for n in range(470))
+
+
+async def test_a_queue_is_empty_only_when_a_long_poll_says_so():
+    queue = Scripted([[], [delivery(1)]])
+    assert [d.message_id for d in await browsed(queue, 100)] == ["id1"]
+    assert [wait for _, wait, _ in queue.asked] == [0, 1, 0, 1]
+
+
+async def test_what_was_deleted_meanwhile_is_not_given_back():
+    queue = Scripted(tens(10))
+    async with Browse(queue) as browse:
+        async for _ in browse.pages():
+            browse.forget(["id3", "id4"])
+    assert len(queue.given_back) == 8
+
+
+async def test_what_is_asked_to_stay_held_stays_held():
+    queue = Scripted(tens(10))
+    assert len(await browsed(queue, 10, hold=30)) == 10
+    assert queue.given_back == []
+    assert queue.asked == [(10, 0, 30)]
+
+
+async def test_an_error_half_way_gives_back_what_the_others_brought():
+    queue = Scripted([*tens(10), [delivery(10)], BrokerUnavailableError("gone")])
+    with pytest.raises(BrokerUnavailableError):
+        await browsed(queue, 100)
+    assert len(queue.given_back) == 11
+
+
+async def test_a_look_that_is_cancelled_waits_for_what_is_on_its_way_and_gives_it_back():
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def slowly():
+        asked.set()
+        await answered.wait()
+        return [delivery(99)]
+
+    queue = Scripted([*tens(10), slowly()])
+    look = asyncio.create_task(browsed(queue, 100))
+    await asked.wait()
+    look.cancel()
+    await asyncio.sleep(0)
+    answered.set()
+    with pytest.raises(asyncio.CancelledError):
+        await look
+    assert sorted(queue.given_back) == sorted([*(f"h{n}" for n in range(10)), "h99"])
+
+
+async def test_a_look_that_takes_longer_than_its_hold_ends_and_gives_back_by_the_newest_handles():
+    again = [delivery(n, handle="new") for n in range(10)]
+    queue = Scripted([*tens(10), again, []])
+    assert len(await browsed(queue, 100)) == 10
+    assert queue.given_back == [f"new{n}" for n in range(10)]

@@ -1,0 +1,196 @@
+"""`fanfold dlq`, on the embedded queue."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from fanfold import Fanfold, Reject
+from fanfold.cli import main
+from fanfold.model import Message
+from fanfold.testing import drain
+
+
+@pytest.fixture
+def url(tmp_path):
+    """A queue with four dead letters: two tasks of two entities."""
+    made = f"sqlite:///{tmp_path}/tasks.db?synchronous=NORMAL"
+    app = Fanfold(made)
+
+    @app.task("roof")
+    async def roof():
+        raise Reject("it has [no] roof")
+
+    @app.task("words")
+    async def words():
+        raise Reject("it is empty")
+
+    with app:
+        for entity, tenant in (("doc-1", "acme"), ("pic-1", "other")):
+            app.enqueue(entity, ["roof", "words"], metadata={"tenant": tenant}, event_id="1")
+        drain(app)
+    return made
+
+
+@pytest.fixture
+def run(url):
+    def invoke(*arguments, **options):
+        return CliRunner().invoke(main, ["dlq", *arguments, "--queue-url", url], **options)
+
+    return invoke
+
+
+def letters(run, *options):
+    return json.loads(run("list", "--json", *options).stdout)
+
+
+def waiting(url):
+    with Fanfold(url) as app:
+        return app.status().messages_available
+
+
+def test_the_list_shows_each_letter_with_its_reason(run):
+    shown = run("list")
+    assert shown.exit_code == 0
+    assert shown.stdout.count("Reject: it has [no] roof") == 2
+    assert "doc-1" in shown.stdout
+
+
+def test_the_list_can_be_narrowed_and_says_when_nothing_is_left(run):
+    assert [letter["task"]["entity_id"] for letter in letters(run, "--task", "roof", "--tenant", "acme")] == ["doc-1"]
+    assert run("list", "--task", "nobody").stdout == "No dead letters of that kind.\n"
+
+
+def test_a_letter_is_shown_whole_by_the_beginning_of_its_id(run):
+    [letter] = letters(run, "--task", "roof", "--entity", "doc-*")
+    shown = run("show", letter["message_id"][:8])
+    for text in ("doc-1", "it has [no] roof", "{'tenant': 'acme'}", "dead", letter["message_id"]):
+        assert text in shown.stdout
+
+
+def test_letters_are_counted_by_a_trait(run):
+    assert run("group", "--by", "metadata.tenant", "--json").stdout == '{\n  "acme": 2,\n  "other": 2\n}\n'
+    assert "4  in all" in run("group").stdout
+    refused = run("group", "--by", "colour")
+    assert (refused.exit_code, "metadata.KEY" in refused.stderr) == (1, True)
+
+
+def test_a_dry_run_says_what_is_chosen_and_changes_nothing(run, url):
+    shown = run("redrive", "--task", "roof", "--dry-run")
+    assert (shown.exit_code, "2 dead letter(s) chosen; nothing was changed" in shown.stderr) == (0, True)
+    assert (waiting(url), len(letters(run))) == (0, 4)
+
+
+def test_the_count_comes_before_the_question_and_a_no_changes_nothing(run, url):
+    shown = run("redrive", "--all", input="n\n")
+    assert shown.exit_code == 1
+    assert "Send 4 dead letter(s) back?" in shown.stderr
+    assert (waiting(url), len(letters(run))) == (0, 4)
+
+
+def test_the_chosen_are_sent_back(run, url):
+    shown = run("redrive", "--task", "roof", "--yes")
+    assert (shown.exit_code, shown.stdout) == (0, "2 sent back\n")
+    assert (waiting(url), len(letters(run))) == (2, 2)
+
+
+def test_nothing_chosen_is_a_wrong_usage_and_nothing_found_an_error(run):
+    assert run("redrive", "--yes").exit_code == 2
+    nothing = run("redrive", "--task", "nobody", "--yes")
+    assert (nothing.exit_code, "no dead letter is of that kind" in nothing.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--since", "soon"], "90s, 30m, 2h or 7d"), (["--metadata", "x"], "KEY=VALUE"), (["--limit", "0"], "x>=1")],
+)
+def test_an_option_that_cant_be_read_says_how_to_write_it(run, options, said):
+    refused = run("list", *options)
+    assert (refused.exit_code, said in refused.stderr) == (2, True)
+
+
+def test_letters_set_aside_just_now_are_of_the_last_hour(run):
+    assert len(letters(run, "--since", "1h")) == 4
+    assert letters(run, "--since", "0s") == []
+
+
+def test_letters_go_back_changed(run, url):
+    assert run("redrive", "--entity", "doc-1", "--set", "task_config.size=3", "--yes").exit_code == 0
+    with Fanfold(url) as app:
+        app._portal.call(app.broker())
+        sent = app._portal.call(app._parts.broker.peek(10))
+    assert [json.loads(delivery.body)["task_config"] for delivery in sent] == [{"size": 3}] * 2
+
+
+def test_one_letter_is_changed_in_the_editor(run, tmp_path):
+    editor = tmp_path / "editor.py"
+    editor.write_text("import sys, pathlib; p = pathlib.Path(sys.argv[1])\n"
+                      "p.write_text(p.read_text().replace('acme', 'new'))\n")  # fmt: skip
+    [letter] = letters(run, "--task", "roof", "--tenant", "acme")
+    environ = {"EDITOR": f"{sys.executable} {editor}"}
+    assert run("redrive", "--id", letter["message_id"], "--edit", "--yes", env=environ).stdout == "1 sent back\n"
+    refused = run("redrive", "--all", "--edit", "--yes", env=environ)
+    assert (refused.exit_code, "Give its --id" in refused.stderr) == (1, True)
+
+
+def test_dropped_letters_are_gone(run):
+    assert run("drop", "--task", "roof", "--yes").stdout == "2 dropped\n"
+    assert len(letters(run)) == 2
+    assert run("purge", "--yes", "--json").exit_code == 0
+    assert letters(run) == []
+    assert run("purge", "--yes").exit_code == 1
+
+
+def test_letters_are_exported_and_imported_once(run, tmp_path):
+    file = str(tmp_path / "letters.jsonl")
+    assert run("export", "--output", file).exit_code == 0
+    assert run("import", file, "--yes").stdout == "0 put back; 4 needed nothing more\n"
+    run("purge", "--yes")
+    assert run("import", file, "--yes").stdout == "4 put back\n"
+    assert len(letters(run)) == 4
+
+
+def test_an_unreadable_letter_blinds_nobody(run, url):
+    with Fanfold(url) as app:
+        broker = app._portal.call(app.broker())
+        message = Message(body="no task", group_id="g", deduplication_id="d")
+        app._portal.call(broker.dead_letter_queue().send([message]))
+    assert "unreadable" in run("list").stdout
+    [unreadable] = [letter for letter in letters(run) if letter["task"] is None]
+    assert "no task" in run("show", unreadable["message_id"]).stdout
+
+
+_INTERRUPTED = """
+import asyncio, os, signal, sys
+from fanfold.brokers import sqlite
+from fanfold.dead_letters import desk
+from fanfold.cli import main
+send = sqlite.SqliteBroker.send
+async def interrupted_send(self, messages):
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.sleep(0)
+    return await send(self, messages)
+sqlite.SqliteBroker.send = interrupted_send
+desk._PIECE = 10
+main(sys.argv[1:])
+"""
+
+
+def test_ctrl_c_ends_the_page_it_is_at_and_says_how_far_it_came(url, run):
+    with Fanfold(url) as app:
+        broker = app._portal.call(app.broker())
+        more = [Message(body="x", group_id=f"g{n}", deduplication_id=f"d{n}") for n in range(8)]
+        app._portal.call(broker.dead_letter_queue().send(more))
+    command = [sys.executable, "-c", _INTERRUPTED, "dlq", "redrive", "--all", "--yes", "--queue-url", url]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    assert ended.returncode == 128 + signal.SIGINT
+    assert "interrupted: 10 of 12 done; run it again for the rest" in ended.stderr
+    assert run("redrive", "--all", "--yes").stdout == "2 sent back\n"
+    assert waiting(url) == 12
