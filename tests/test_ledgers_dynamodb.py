@@ -14,6 +14,7 @@ from fanfold.errors import ConfigurationError, InvalidInputError, LedgerError, L
 from fanfold.ledgers.dynamodb import address, faults, shapes, table
 from fanfold.ledgers.dynamodb.ledger import DynamoDBLedger
 from fanfold.ledgers.dynamodb.opening import PATIENCE
+from fanfold.ledgers.dynamodb.reading import Layouts
 from fanfold.ledgers.protocol import Claim, Finish
 from fanfold.model import FOLD_NAME, Failure, Progress, TaskSpec, TaskState
 from ledgering import claim, completed, finish, ids, plan, run
@@ -374,6 +375,16 @@ async def test_no_request_looks_through_the_table(connect, dynamodb_client):
     await made.unsent(untouched_for=1)
     await made.purge()
     assert "scan" not in client.names
+
+
+async def test_what_is_no_longer_kept_in_mind_is_looked_up(ledger, monkeypatch):
+    monkeypatch.setattr(Layouts, "_KEPT", 1)
+    for fan_out_id in ("f1", "f2"):
+        await ledger.open(plan("words", fan_out_id=fan_out_id))
+    claims = [Claim(fan_out_id=each, task_name="words", generation=0, worker="w") for each in ("f2", "f1")]
+    assert [answer.attempt for answer in await ledger.claim(claims)] == [1, 1]
+    ends = [Finish(fan_out_id=each, task_name="words", attempt=1, result="1") for each in ("f1", "f2")]
+    assert [answer.fold_due for answer in await ledger.finish(ends)] == [True, True]
 
 
 # What nobody noted

@@ -279,6 +279,7 @@ async def test_a_rerun_ends_when_all_is_over_whatever_its_fan_outs_options_were(
 # Large plans
 
 
+@pytest.mark.timeout(400)  # moto's server takes milliseconds for each item
 async def test_a_large_plan_is_sealed_as_a_whole(ledger):
     tasks = many(2_500)
     opened = await ledger.open(plan(tasks=tasks))
@@ -289,6 +290,7 @@ async def test_a_large_plan_is_sealed_as_a_whole(ledger):
     assert await ledger.open(plan(tasks=tasks)) == opened
 
 
+@pytest.mark.timeout(400)  # moto's server takes milliseconds for each item
 async def test_a_large_plan_opened_by_two_at_once_is_one_fan_out(ledger, other):
     tasks = many(2_500)
     left, right = await asyncio.gather(ledger.open(plan(tasks=tasks)), other.open(plan(tasks=tasks)))
@@ -296,6 +298,7 @@ async def test_a_large_plan_opened_by_two_at_once_is_one_fan_out(ledger, other):
     assert (await ledger.get("f1")).progress == Progress(pending=2_500)
 
 
+@pytest.mark.timeout(400)  # moto's server takes milliseconds for each item
 async def test_a_large_fan_out_is_sealed_against_other_names(ledger):
     await ledger.open(plan(tasks=many(2_500)))
     for other_names in (many(2_499), many(2), [*many(2_499), TaskSpec("roof")]):

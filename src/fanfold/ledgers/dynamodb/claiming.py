@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fanfold.ledgers.dynamodb import concluding, noting, shapes
+from fanfold.ledgers.dynamodb import concluding, noting, reading, shapes
 from fanfold.ledgers.dynamodb.reading import Layouts
 from fanfold.ledgers.dynamodb.shapes import Header, Layout, Stored
 from fanfold.ledgers.dynamodb.store import Store
@@ -48,12 +48,14 @@ class Claiming:
 
     async def claim(self, claim: Claim) -> Claimed | None:
         """Start an attempt of a task."""
-        layout = self.layouts.get(claim.fan_out_id)
+        layout = await reading.layout(self.store, self.layouts, claim.fan_out_id)
         if layout is None:
             return None
         if layout.plain:
             return await self._start(claim, layout, None)
-        header = self.headers[claim.fan_out_id]
+        header = self.headers.get(claim.fan_out_id) or await reading.header(self.store, claim.fan_out_id)
+        if header is None:
+            return None
         if header.overdue(self.now):
             await concluding.cancel(self.store, claim.fan_out_id, Ended.DEADLINE, self.now)
         return await self._start(claim, layout, header.deadline_at if header.completed_at is None else None)

@@ -113,7 +113,7 @@ async def _still_untouched(store: Store, indexed: Header, by: str, since: float,
         return None
     touched = max(bucket.touched_at for bucket in await reading.buckets(store, header.layout))
     if max(touched, header.item[by]) >= since:
-        await _move(store, header, by, touched)
+        await _move(store, header, by, max(touched, header.item[by]))
         return None
     mended = await _mended(store, header, now)
     return mended if mended is not None and by in mended.item else None

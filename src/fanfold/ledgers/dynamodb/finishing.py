@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from fanfold.ledgers.dynamodb import concluding, noting, shapes
+from fanfold.ledgers.dynamodb import concluding, noting, reading, shapes
 from fanfold.ledgers.dynamodb.reading import Layouts
 from fanfold.ledgers.dynamodb.shapes import Bucket, Header, Layout, Stored
 from fanfold.ledgers.dynamodb.store import Store, together
@@ -47,7 +47,7 @@ async def end(store: Store, layouts: Layouts, finish: Finish, now: float) -> End
     """Write one end."""
     if finish.task_name == FOLD_NAME:
         return Ended(finish=finish, applied=await _end_fold(store, finish, now))
-    layout = layouts.get(finish.fan_out_id)
+    layout = await reading.layout(store, layouts, finish.fan_out_id)
     if layout is None:
         return Ended(finish=finish, applied=False)
     conditions = _IF_RUNNING, _IF_NOT_OVER, _IF_NOT_OVER_WHATEVER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Layouts:
 
     def __init__(self) -> None:
         self._known: dict[str, Layout] = {}
+        self._guard = threading.Lock()
 
     def get(self, fan_out_id: str) -> Layout | None:
         """What is known of a fan-out."""
@@ -37,13 +39,24 @@ class Layouts:
 
     def keep(self, layout: Layout) -> None:
         """Remember one; the oldest is forgotten when there are many."""
-        if len(self._known) >= self._KEPT:
-            self._known.pop(next(iter(self._known)), None)
-        self._known[layout.fan_out_id] = layout
+        with self._guard:
+            if len(self._known) >= self._KEPT:
+                self._known.pop(next(iter(self._known)))
+            self._known[layout.fan_out_id] = layout
 
     def forget(self, fan_out_id: str) -> None:
         """Its fan-out was purged, and may have been opened anew."""
-        self._known.pop(fan_out_id, None)
+        with self._guard:
+            self._known.pop(fan_out_id, None)
+
+
+async def layout(store: Store, layouts: Layouts, fan_out_id: str) -> Layout | None:
+    """Where a fan-out's tasks lie, from its header where it isn't known (any more); None: there is no such fan-out."""
+    known = layouts.get(fan_out_id)
+    if known is None and (found := await header(store, fan_out_id)) is not None:
+        known = found.layout
+        layouts.keep(known)
+    return known
 
 
 async def header(store: Store, fan_out_id: str) -> Header | None:
