@@ -147,13 +147,18 @@ def redrive(
     """
     app, chosen = _opened(target, options)
     _refuse_unchosen(chosen, everything=everything)
-    found = _some(_run(app, lambda desk: desk.find(chosen)), chosen)
+    seen = _run(app, lambda desk: desk.find(chosen))
+    found = _some(seen, chosen)
     change = editing.change(app, found, settings, edit=edit)
 
     def work(desk: DeadLetters, these: Selection, tally: Tally, told: Told) -> Awaitable[Tally]:
         return desk.redrive(these, edit=change, tally=tally, told=told)
 
-    if _agreed(app, found, f"Send {len(found):,} dead letter(s) back?", dry_run=dry_run, yes=yes):
+    if not _agreed(app, found, f"Send {len(found):,} dead letter(s) back?", dry_run=dry_run, yes=yes):
+        return
+    if chosen.everything and change is None and _run(app, lambda desk: desk.move(seen)):
+        _report_moving(len(found), as_json=as_json)
+    else:
         _work(app, found, work, "sent back", as_json=as_json)
 
 
@@ -344,6 +349,16 @@ def _report(tally: Tally, done: str, *, as_json: bool, missed: int = 0) -> None:
     for error in tally.errors:
         beside().print(error, style="red", markup=False)
     sys.exit(1 if tally.failed or tally.errors else 0)
+
+
+def _report_moving(count: int, *, as_json: bool) -> None:
+    if as_json:
+        to_scripts({"moving": count})
+    else:
+        requests = 3 * -(-count // 10)
+        click.echo(
+            f"The queue itself moves all {count:,} back: one request, instead of about {requests:,} to send them."
+        )
 
 
 def _say_hidden(hidden: int) -> None:
