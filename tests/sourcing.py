@@ -12,6 +12,7 @@ from fanfold.sources.kafka import KafkaSource
 from fanfold.sources.settings import resolve
 
 LONG = 3600
+_LOOK = 0.005
 
 
 class Gated:
@@ -47,18 +48,15 @@ class Running:
     """A source that runs, and what it says."""
 
     def __init__(self, app, cluster, topic, group, **given):
-        self._loop = asyncio.get_running_loop()
         self.said = []
-        self._changed = asyncio.Event()
-        app.subscribe(lambda event: self._loop.call_soon_threadsafe(self._hear, event))
+        app.subscribe(self.said.append)
         client = cluster.client | {"group.id": group} | given.pop("client", {})
         self.source = KafkaSource(app, resolve({"topics": [f"events={topic}"], **given}, client=client, environ={}))
 
     async def until(self, condition):
-        """Return when `condition` holds; it is looked at whenever the application says something."""
-        while not condition():
-            self._changed.clear()
-            await self._changed.wait()
+        """Return when `condition` holds."""
+        while not condition():  # noqa: ASYNC110 - counts, threads and clusters tell nobody
+            await asyncio.sleep(_LOOK)
 
     async def until_said(self, name, times=1):
         """Return when an event was said so many times; answers the last one's fields."""
@@ -68,8 +66,7 @@ class Running:
     async def until_done(self, count):
         """Return when so many records are enqueued, set aside, or meant nothing."""
         tally = self.source.tally
-        while tally.enqueued + tally.nothing + tally.poison < count:  # noqa: ASYNC110 - a count tells nobody
-            await asyncio.sleep(0.005)
+        await self.until(lambda: tally.enqueued + tally.nothing + tally.poison >= count)
 
     def of(self, name):
         """The fields of all events of a name, in order."""
@@ -77,10 +74,6 @@ class Running:
 
     async def stop(self, seconds=LONG):
         await self.source.stop(Deadline(seconds))
-
-    def _hear(self, event):
-        self.said.append(event)
-        self._changed.set()
 
 
 @asynccontextmanager

@@ -11,15 +11,28 @@ from fanfold import Fanfold
 from sourcing import value
 
 APP = """
+import asyncio, sys, threading
 from fanfold import Fanfold
 app = Fanfold("sqlite:///tasks.db", grace=3600)
 
 @app.event("events", entity=lambda event: event["id"])
 async def plan(event):
+    print("planning", event["id"], file=sys.stderr)
     if event["id"] == "stuck":
-        import asyncio
         await asyncio.Event().wait()
+    while event["id"] == "swallows its cancellation":
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
     return ["a", "b"]
+
+@app.event("blocking events", entity=lambda event: event["id"])
+def plan_in_a_thread(event):
+    print("planning", event["id"], file=sys.stderr)
+    while event["id"] == "blocks its thread":
+        threading.Event().wait()
+    return ["a"]
 """
 EXITS_WITHIN = 90
 """Seconds in which a process that has nothing left to do has exited on the busiest machine."""
@@ -126,11 +139,28 @@ def test_at_a_poison_event_it_stops_with_a_code_of_its_own(command, cluster):
     assert cluster.committed(group, topic) == [1]
 
 
-def test_a_second_signal_stops_it_at_once_and_what_wasnt_finished_stays_uncommitted(command, cluster):
+def test_at_a_poison_event_it_stops_although_a_planner_cant_be_ended(command, cluster):
     topic, group = cluster.topic(), cluster.group()
-    cluster.produce(topic, [value("a"), value("stuck")])
-    source = command("--brokers", cluster.address, "--group", group, "--topic", f"events={topic}")
+    cluster.produce(topic, [value("swallows its cancellation"), b"{not json"])
+    address = ("--brokers", cluster.address, "--group", group)
+    source = command(*address, "--topic", f"events={topic}", "--grace", "2")
+    assert source.exit_code() == 3
+    assert "Error: " in source.said
+    assert cluster.committed(group, topic) == [0]
+
+
+@pytest.mark.parametrize(
+    ("event", "stuck"),
+    [("events", "stuck"), ("events", "swallows its cancellation"), ("blocking events", "blocks its thread")],
+    ids=["waits", "swallows its cancellation", "blocks its thread"],
+)
+def test_a_second_signal_stops_it_at_once_and_what_wasnt_finished_stays_uncommitted(command, cluster, event, stuck):
+    topic, group = cluster.topic(), cluster.group()
+    cluster.produce(topic, [value("a")])
+    source = command("--brokers", cluster.address, "--group", group, "--topic", f"{event}={topic}")
     source.until_said("fan_out.enqueued")
+    cluster.produce(topic, [value(stuck)])
+    source.until_said("planning", stuck)
     source.signal(signal.SIGTERM)
     source.until_said("kafka.stopping")
     source.signal(signal.SIGTERM)

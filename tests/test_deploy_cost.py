@@ -80,7 +80,8 @@ def test_the_first_million_requests_are_free_and_each_further_one_has_its_price(
 
 def test_a_ledger_on_dynamodb_costs_units_for_each_run():
     paid = bill(requests(LOAD), LOAD, ledger=True)
-    assert paid.write_units >= LOAD.messages
+    assert paid.write_units == pytest.approx(LOAD.messages * table()["ledger"]["write_units_a_task"])
+    assert bill(requests(LOAD), load(failures=0.5), ledger=True).write_units == pytest.approx(10_000 * (5.9 + 3))
     assert paid.ledger == pytest.approx((paid.write_units * 0.625 + paid.read_units * 0.125) / 1_000_000)
     assert bill(requests(LOAD), LOAD).ledger == 0
 

@@ -8,6 +8,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from fanfold import Fanfold
 from fanfold.brokers.boto import BotoTransport
 from fanfold.cli import main
 from fanfold.deploy import provision
@@ -209,9 +210,59 @@ def test_the_command_shows_first_and_changes_with_yes_only(sqs_endpoint, name):
     assert [change["attribute"] for change in json.loads(run("--json").stdout)] == ["RedriveAllowPolicy"]
 
 
-def test_an_embedded_queue_is_set_up_too(tmp_path):
-    url = f"sqlite:///{tmp_path}/tasks.db"
-    shown = CliRunner().invoke(main, ["provision", "--queue-url", url])
-    assert (shown.exit_code, "tasks-dlq.fifo" in shown.stdout, list(tmp_path.iterdir())) == (0, True, [])
-    assert CliRunner().invoke(main, ["provision", "--queue-url", url, "--yes"]).exit_code == 0
-    assert (tmp_path / "tasks.db").exists()
+def embedded(tmp_path, *options):
+    return CliRunner().invoke(main, ["provision", "--queue-url", f"sqlite:///{tmp_path}/tasks.db", *options])
+
+
+def test_an_embedded_queue_is_shown_first_and_made_with_yes_only(tmp_path):
+    shown = embedded(tmp_path)
+    assert (shown.exit_code, list(tmp_path.iterdir())) == (3, [])
+    for change in (f"create {tmp_path}/tasks.db", "create tasks-dlq.fifo", "create tasks.fifo", "set RedrivePolicy of"):
+        assert change in shown.stdout
+    made = embedded(tmp_path, "--yes")
+    assert (made.exit_code, (tmp_path / "tasks.db").exists()) == (0, True)
+    assert embedded(tmp_path).stdout == "Nothing to change.\n"
+
+
+def test_an_embedded_queue_keeps_what_it_was_set_up_with_when_it_is_used(tmp_path):
+    embedded(tmp_path, "--yes", "--max-receive-count", "50", "--visibility", "90")
+    with Fanfold(f"sqlite:///{tmp_path}/tasks.db") as app:
+        app.enqueue("doc-1", ["title"])
+    told = json.loads(embedded(tmp_path, "--visibility", "90", "--json").stdout)
+    assert [(change["target"], change["attribute"]) for change in told] == [("tasks.fifo", "RedrivePolicy")]
+    assert json.loads(told[0]["before"])["maxReceiveCount"] == 50
+
+
+def test_an_embedded_queue_that_is_in_use_is_changed_where_it_differs(tmp_path):
+    with Fanfold(f"sqlite:///{tmp_path}/tasks.db") as app:
+        app.enqueue("doc-1", ["title"])
+        changed = embedded(tmp_path, "--yes").stdout
+        assert app.status().messages_available == 1
+    assert "set VisibilityTimeout of tasks.fifo: 30 -> 60" in changed
+    assert embedded(tmp_path).stdout == "Nothing to change.\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["other.fifo"], "the queues in it are tasks.fifo and tasks-dlq.fifo"),
+        (["--dlq-name", "dead.fifo"], "leave NAME and --dlq-name out"),
+        (["--ledger", "mysql://db"], "write sqlite:///ledger.db"),
+    ],
+)
+def test_what_an_embedded_set_up_cant_be_is_refused(tmp_path, options, said):
+    refused = embedded(tmp_path, "--yes", *options)
+    assert (refused.exit_code, said in refused.stderr, list(tmp_path.iterdir())) == (1, True, [])
+
+
+def test_a_ledger_in_a_file_of_its_own_is_made_too(tmp_path):
+    ledger = f"sqlite:///{tmp_path}/ledger.db"
+    assert f"create {tmp_path}/ledger.db" in embedded(tmp_path, "--ledger", ledger).stdout
+    assert embedded(tmp_path, "--ledger", ledger, "--yes").exit_code == 0
+    with Fanfold(f"sqlite:///{tmp_path}/tasks.db", ledger=ledger) as app:
+        assert app.fan_outs() == []
+    assert embedded(tmp_path, "--ledger", ledger).stdout == "Nothing to change.\n"
+
+
+def test_no_ledger_is_nothing_to_set_up(tmp_path):
+    assert "ledger" not in embedded(tmp_path, "--ledger", "none", "--yes").stdout

@@ -8,6 +8,7 @@ import pytest
 
 from fanfold import Ended, Fanfold, FanOutOptions, Progress, Reject, TaskState
 from fanfold.errors import DeclarationError, InvalidInputError, NoLedgerError, UnknownFanOutError
+from fanfold.limits import MAX_RESULT_BYTES
 from fanfold.testing import drain_async
 
 
@@ -78,6 +79,24 @@ def test_without_a_ledger_nobody_knows_a_fan_out(tmp_path):
             app.fan_out("f1").get()
         with pytest.raises(NoLedgerError, match="options and parent need a ledger"):
             app.enqueue("doc-1", ["a"], options=FanOutOptions(deadline=60))
+
+
+# Results
+
+
+@pytest.mark.parametrize("result", [object(), "x" * (MAX_RESULT_BYTES + 1)], ids=["no JSON", "too large"])
+async def test_a_result_that_cant_be_kept_fails_its_task_with_that_reason_and_the_others_go_on(app, result):
+    declare(app, "a")
+
+    @app.task
+    async def b():
+        return result
+
+    await app.enqueue_async("doc-1", ["a", "b"])
+    [fan_out] = await drain_async(app)
+    assert fan_out.results == {"a": "a"}
+    assert "the result of task 'b'" in fan_out.failures["b"].message
+    assert (fan_out.tasks[1].state, fan_out.tasks[1].attempts) == (TaskState.DEAD, 1)
 
 
 # Options

@@ -364,6 +364,19 @@ def count_round_trips(ledger):
     return count
 
 
+async def test_a_tasks_start_writes_no_index(postgres, ledger, schema):
+    names = [f"t{number}" for number in range(42)]
+    await ledger.open(plan(*names))
+    await ledger.claim([Claim(fan_out_id="f1", task_name=name, generation=0, worker="w") for name in names])
+    await ledger.close()  # a connection tells its numbers when it ends
+    said = (
+        f"SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE schemaname = '{schema}' AND relname = 'tasks'"  # noqa: S608
+    )
+    while (counts := await asyncio.to_thread(postgres.execute, said)) == [(0, 0)]:
+        pass
+    assert counts == [(42, 42)]
+
+
 # Who comes at the same moment
 
 

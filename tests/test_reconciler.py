@@ -5,10 +5,10 @@ import random
 import pytest
 
 from fanfold import limits
-from fanfold.errors import FanOutIncompleteError, NoDeadLetterQueueError, StorageBusyError
+from fanfold.errors import FanOutIncompleteError, LedgerError, NoDeadLetterQueueError, StorageBusyError
 from fanfold.ledgers.protocol import Claim, Finish, Plan
 from fanfold.ledgers.sqlite import SqliteLedger
-from fanfold.model import DeadLetter, Ended, Failure, Task, TaskSpec, TaskState
+from fanfold.model import FOLD_NAME, DeadLetter, Ended, Failure, Task, TaskSpec, TaskState
 from fanfold.reconciler import DLQ_INTERVAL, HORIZON, INTERVAL, PATIENCE, ROLE, Reconciler
 from fanfold.telemetry import Telemetry
 
@@ -284,6 +284,88 @@ async def test_what_completed_long_ago_is_not_folded_any_more(reconciler, ledger
     assert done == []
 
 
+async def test_a_fold_that_couldnt_be_sent_is_sent_in_the_next_round(make, ledger, clock, said):
+    errors, sent = [FanOutIncompleteError("f1", [FOLD_NAME], "refused")], []
+
+    async def announce(task, generation):
+        if errors:
+            raise errors.pop()
+        sent.append((task.fan_out_id, generation))
+
+    await opened(ledger, "a")
+    await finish(ledger, "a")
+    clock.advance(PATIENCE + 1)
+    reconciler = make(announce=announce)
+    for _ in range(3):
+        await reconciler.reconcile(ledger)
+    assert sent == [("f1", 0)]
+    assert names(said) == ["reconcile.failed", "fold.resent"]
+
+
+async def test_a_fold_that_the_queue_set_aside_is_noticed_although_nothing_is_open_any_more(
+    reconciler, ledger, clock, done, queue
+):
+    await opened(ledger, "a")
+    await reconciler.reconcile(ledger)
+    await finish(ledger, "a")
+    [claimed] = await ledger.claim([Claim(fan_out_id="f1", task_name=FOLD_NAME, generation=0, worker="w")])
+    assert claimed.state is TaskState.RUNNING
+    queue.letters = [letter(FOLD_NAME)]
+    clock.advance(DLQ_INTERVAL)
+    await reconciler.reconcile(ledger)
+    assert (await ledger.get("f1")).fold_state is TaskState.DEAD
+    assert done == []  # on_task_dead is for tasks of the plan
+
+
+# What can't be done
+
+
+@pytest.mark.parametrize("error", [FanOutIncompleteError("f1", ["a"], "refused"), ZeroDivisionError("by a strategy")])
+async def test_what_one_fan_out_runs_into_keeps_the_others_from_nothing(  # noqa: PLR0917 - fixtures
+    make, ledger, clock, said, done, error
+):
+    async def resend(unsent):
+        if unsent.fan_out.fan_out_id == "f1":
+            raise error
+        done.append(("sent", unsent.fan_out.fan_out_id))
+        return 1
+
+    for name in ("f1", "f2"):
+        await opened(ledger, "a", fan_out_id=name, sent=False)
+    await opened(ledger, "a", fan_out_id="f3", deadline=60)
+    clock.advance(PATIENCE + 1)
+    await make(resend=resend).reconcile(ledger)
+    assert done == [("sent", "f2"), ("fold", "f3", 0)]
+    assert said[0].fields["fan_out_id"] == "f1"
+    assert names(said) == ["reconcile.failed", "fan_out.resent", "fan_out.overdue"]
+
+
+async def test_a_step_that_is_refused_keeps_the_others_from_nothing(  # noqa: PLR0917 - fixtures
+    make, ledger, clock, said, done, monkeypatch
+):
+    async def denied(**_):
+        raise LedgerError("the right to read is missing")
+
+    await opened(ledger, "a", deadline=60)
+    clock.advance(60)
+    monkeypatch.setattr(ledger, "stalled", denied)
+    await make().reconcile(ledger)
+    assert done == [("fold", "f1", 0)]
+    assert names(said) == ["reconcile.failed", "fan_out.overdue"]
+
+
+async def test_a_ledger_that_is_away_ends_the_round(make, ledger, clock, done, monkeypatch):
+    async def away(**_):
+        raise StorageBusyError("locked")
+
+    await opened(ledger, "a", deadline=60)
+    clock.advance(60)
+    monkeypatch.setattr(ledger, "unsent", away)
+    with pytest.raises(StorageBusyError):
+        await make().reconcile(ledger)
+    assert done == []
+
+
 # Forgetting
 
 
@@ -315,7 +397,9 @@ async def test_one_of_two_reconcilers_is_active_and_the_other_takes_over(make, l
     await right.stop()
 
 
-@pytest.mark.parametrize("error", [StorageBusyError("busy"), FanOutIncompleteError("f1", ["a"], "away")])
+@pytest.mark.parametrize(
+    "error", [StorageBusyError("busy"), FanOutIncompleteError("f1", ["a"], "away"), OSError("a bug")]
+)
 async def test_a_round_that_fails_is_reported_and_followed_by_another(  # noqa: PLR0917 - fixtures
     make, ledger, clock, said, until, error
 ):

@@ -32,6 +32,20 @@ def test_a_new_partition_is_resumed_once_since_it_may_still_be_paused_from_befor
     assert (books.resume(), books.resume()) == ([A], [])
 
 
+def test_records_that_come_with_their_partition_take_room_at_once():
+    books = Assignment(max_records=4, max_bytes=100)
+    books.assign([A])
+    receive(books, A, 0, 1, 2, 3)
+    assert (books.room, books.resume(), books.room) == (0, [A], 0)
+    assert books.pause() == [A]
+
+
+def test_a_new_partition_can_be_paused_before_it_was_resumed():
+    books = Assignment(max_records=4, max_bytes=100)
+    books.assign([A])
+    assert (books.pause_all(), books.pause_all()) == ([A], [])
+
+
 def test_a_record_of_a_partition_that_isnt_held_gets_no_ticket(books):
     assert books.receive(("b", 0), 1, 1, 0.0) is None
 

@@ -180,13 +180,29 @@ async def test_trouble_is_said_once_for_all_that_meet_it_and_again_after_a_while
     await bench.finish()
 
 
-@pytest.mark.parametrize("error", [InvalidInputError("no such task"), FanOutSealedError("other names")], ids=repr)
-async def test_what_the_producer_refuses_for_good_is_poison(make, error):
-    bench = make()
+@pytest.mark.parametrize(
+    ("error", "options"),
+    [
+        (InvalidInputError("no such task"), {}),
+        (FanOutSealedError("other names"), {"event_id": lambda key: f"business key of {key}"}),
+    ],
+    ids=["invalid", "another event with the same key"],
+)
+async def test_what_the_producer_refuses_for_good_is_poison(make, error, options):
+    bench = make(**options)
     bench.errors["a"] = [error]
     bench.take(b'["a"]')
     await bench.finish()
     assert (bench.aside, bench.over, bench.tally.poison) == ([(0, "enqueueing")], {0: True}, 1)
+
+
+async def test_a_record_that_an_older_planner_enqueued_before_a_crash_stays_as_it_was_planned(make):
+    bench = make()
+    bench.errors["a"] = [FanOutSealedError("sealed with b")]
+    bench.take(b'["a"]')
+    await bench.finish()
+    assert (bench.aside, bench.over, bench.tally.enqueued) == ([], {0: True}, 1)
+    assert [(event.name, event.fields["reason"]) for event in bench.said] == [("kafka.planned_before", "sealed with b")]
 
 
 async def test_a_poison_event_is_done_only_when_it_is_set_aside(make):

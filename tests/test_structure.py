@@ -23,7 +23,7 @@ LAYERS = {
     "mechanisms": "batcher calling child codec connection_thread database fold portal processes registry service "
     "settings slots sql telemetry tolerance turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
-    "implementations": r"brokers(\.\w+)? ledgers(\.\w+)? engine(\.\w+)?",
+    "implementations": r"brokers(\.\w+)? ledgers(\.\w+)* engine(\.\w+)?",
     "parts": "cancellations claims executor intake lane leases producer reconciler settler worker",
     "sources": r"sources(\.(?!kafka|runner)\w+)?",
     "application": r"app dead_letters(\.\w+)? declarations fan_outs wiring",
@@ -95,7 +95,7 @@ def test_imports_are_absolute():
 @pytest.mark.parametrize(
     ("library", "where"),
     [
-        ("boto3", {"fanfold.brokers.boto"}),
+        ("boto3", {"fanfold.brokers.boto", "fanfold.ledgers.dynamodb.client"}),
         ("psycopg", {f"fanfold.ledgers.postgres{part}" for part in
                      ("", "_address", "_connections", "_errors", "_opening", "_rows", "_schema")}),
         ("confluent_kafka", {"fanfold.deploy.kafka", "fanfold.sources.consumer", "fanfold.sources.messages",

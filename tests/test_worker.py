@@ -8,6 +8,7 @@ import pytest
 from doubles import AWAY, LOST, until
 from fanfold import Fanfold, Reject, Retry, ids
 from fanfold.errors import BrokerUnavailableError, ConfigurationError, StorageBusyError
+from fanfold.executor import UNKNOWN_TASK_DELAY
 from fanfold.ledgers.protocol import Claim
 from fanfold.model import Message, TaskState
 from fanfold.service import Deadline
@@ -185,6 +186,28 @@ async def test_an_unknown_task_waits_for_a_worker_that_knows_it(app, tmp_path, c
         newer.task("newer")(lambda: "known now")
         [fan_out] = await drain_async(newer)
     assert fan_out.results == {"newer": "known now"}
+
+
+async def test_an_unknown_task_whose_attempts_are_spent_is_set_aside_and_folded(app, tmp_path, clock):
+    folded = []
+
+    @app.task(max_attempts=7)
+    async def known():
+        return None
+
+    @app.on_complete
+    async def fold(fan_out):
+        folded.append(fan_out.failures["newer"])
+
+    async with Fanfold(f"sqlite:///{tmp_path}/tasks.db", clock=clock) as producer:
+        await producer.enqueue_async("doc-1", ["known", "newer"])
+    began = clock.now()
+    [fan_out] = await drain_async(app)
+    assert [failure.type for failure in folded] == ["UnknownTask"]
+    assert {task.task_name: task.attempts for task in fan_out.tasks} == {"known": 1, "newer": 5}
+    assert clock.now() - began >= 4 * UNKNOWN_TASK_DELAY
+    [letter] = await (await app.broker()).dead_letters(10)
+    assert "no worker here declares a task 'newer'" in letter.reason
 
 
 async def test_a_task_recorded_as_succeeded_never_runs_again(app):
@@ -457,7 +480,10 @@ async def lose_two_of_three(app):
     extend, second_lost = broker.extend, threading.Event()
 
     async def lose(deliveries, seconds):
-        return [LOST, LOST, None] if len(deliveries) == 3 else await extend(deliveries, seconds)
+        if len(deliveries) < 3:
+            return await extend(deliveries, seconds)
+        loop.call_soon_threadsafe(second_lost.wait, 60)  # the lane hears of neither before both are lost
+        return [LOST, LOST, None]
 
     async def lane_gives_back():
         for _ in range(100):
@@ -466,9 +492,7 @@ async def lose_two_of_three(app):
     def tell_the_second_late(event):
         if event.name == "lease.lost":
             losses.append(event)
-            if len(losses) == 1:
-                loop.call_soon_threadsafe(second_lost.wait, 60)  # nothing is given back before both are lost
-            else:
+            if len(losses) == 2:
                 second_lost.set()
                 asyncio.run_coroutine_threadsafe(lane_gives_back(), loop).result(60)
                 loop.call_soon_threadsafe(both.set)

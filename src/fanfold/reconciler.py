@@ -12,7 +12,7 @@ from fanfold.brokers.protocol import Broker
 from fanfold.clock import Clock
 from fanfold.errors import FanfoldError, NoDeadLetterQueueError
 from fanfold.ledgers.protocol import Finish, Ledger, Unsent
-from fanfold.model import FOLD_NAME, DeadLetter, Ended, Failure, Task
+from fanfold.model import FOLD_NAME, DeadLetter, Ended, Failure, FanOut, Task
 from fanfold.service import Deadline, Service
 from fanfold.settler import Announce, OnDead
 from fanfold.telemetry import Telemetry
@@ -27,7 +27,7 @@ PATIENCE: Final = 60.0
 DLQ_INTERVAL: Final = 60.0
 """Seconds between two looks at the dead letter queue, while fan-outs are open: on SQS each is a request."""
 HORIZON: Final = 86_400.0
-"""Seconds for which a missing fold is looked for: older fan-outs completed when there was no `on_complete`."""
+"""Seconds for which a fold is looked for, missing or set aside: older fan-outs completed without an `on_complete`."""
 ROLE: Final = "reconciler"
 _LETTERS: Final = 1_000
 _LOOKS: Final = 10
@@ -40,8 +40,8 @@ class Reconciler(Service):
     1. Where a producer died between sealing and sending, what waits is sent, with the ids that it has anyway.
     2. Where a fan-out's messages are older than the queue keeps any, what waits is sent anew.
     3. Where the deadline of a fan-out came, what is left of it is cancelled.
-    4. While fan-outs are open, it looks for messages in the dead letter queue without a reason: the queue's redrive
-       policy moved them after a loop of crashes. The ledger learns that these tasks are dead.
+    4. While fan-outs are open, and for a day after, it looks for messages in the dead letter queue without a reason:
+       the queue's redrive policy moved them after a loop of crashes. The ledger learns that these are dead.
     5. Where a completed fan-out's fold was never claimed, it sends the fold (again: the ids make it one).
     6. What is kept no longer is forgotten.
 
@@ -74,6 +74,7 @@ class Reconciler(Service):
         self._rounds: asyncio.Task[None] | None = None
         self._folds_sent: dict[str, float] = {}
         self._looked_at = 0.0
+        self._open_at = -HORIZON
         self._letters = -1
         self._looks = 0
 
@@ -92,30 +93,31 @@ class Reconciler(Service):
             try:
                 if await ledger.lead(ROLE, self._name, 3 * INTERVAL):
                     await self.reconcile(ledger)
-            except FanfoldError as error:
-                self._telemetry.emit("reconcile.failed", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - without further rounds fan-outs would wait for ever
+                self._failed(error)
 
     async def reconcile(self, ledger: Ledger) -> None:
-        """Make one round."""
-        await self._send_unsent(ledger)
-        await self._send_expired(ledger)
-        await self._end_overdue(ledger)
-        if self._clock.now() - self._looked_at >= DLQ_INTERVAL and await ledger.list(limit=1, open_only=True):
-            self._looked_at = self._clock.now()
-            await self._bury_moved(ledger)
-        await self._send_folds(ledger)
-        await ledger.purge()
+        """Make one round. What one fan-out or one step runs into keeps the others from nothing."""
+        steps = self._send_unsent, self._send_expired, self._end_overdue, self._look_for_moved, self._send_folds
+        for step in (*steps, self._forget):
+            try:
+                await step(ledger)
+            except FanfoldError as error:
+                if error.transient:
+                    raise  # what is away is so for the next step, too
+                self._failed(error)
 
     async def _send_unsent(self, ledger: Ledger) -> None:
         for unsent in await ledger.unsent(untouched_for=PATIENCE) if self._resend is not None else ():
-            await self._send_again(unsent, "unsent")
+            await self._by_itself(unsent.fan_out, self._send_again(unsent, "unsent"))
 
     async def _send_expired(self, ledger: Ledger) -> None:
         """A message is gone for certain when it is older than the queue keeps any, and nobody can be running it."""
         patience = self._broker.retention + limits.MAX_VISIBILITY
         for fan_out in await ledger.stalled(untouched_for=patience) if self._resend is not None else ():
             left = [task for task in await ledger.tasks(fan_out.fan_out_id) if not task.state.terminal]
-            await self._send_again(Unsent(fan_out=fan_out, order_by=None, tasks=left), "expired")
+            unsent = Unsent(fan_out=fan_out, order_by=None, tasks=left)
+            await self._by_itself(fan_out, self._send_again(unsent, "expired"))
 
     async def _send_again(self, unsent: Unsent, why: str) -> None:
         if self._resend is not None:
@@ -127,16 +129,20 @@ class Reconciler(Service):
 
     async def _end_overdue(self, ledger: Ledger) -> None:
         for fan_out in await ledger.overdue():
-            ended = await ledger.cancel(fan_out.fan_out_id, ended=Ended.DEADLINE)
-            if ended is not None:
-                self._telemetry.emit(
-                    "fan_out.overdue",
-                    entity_id=fan_out.entity_id,
-                    fan_out_id=fan_out.fan_out_id,
-                    cancelled=len(ended.task_names),
-                )
-                if ended.fold_due and self._announce is not None:
-                    await self._announce(fan_out.task(FOLD_NAME), ended.generation)
+            await self._by_itself(fan_out, self._end(ledger, fan_out))
+
+    async def _end(self, ledger: Ledger, fan_out: FanOut) -> None:
+        ended = await ledger.cancel(fan_out.fan_out_id, ended=Ended.DEADLINE)
+        if ended is None:
+            return
+        self._telemetry.emit(
+            "fan_out.overdue",
+            entity_id=fan_out.entity_id,
+            fan_out_id=fan_out.fan_out_id,
+            cancelled=len(ended.task_names),
+        )
+        if ended.fold_due and self._announce is not None:
+            await self._announce(fan_out.task(FOLD_NAME), ended.generation)
 
     async def _send_folds(self, ledger: Ledger) -> None:
         if self._announce is None:
@@ -146,9 +152,38 @@ class Reconciler(Service):
         self._folds_sent = {key: at for key, at in self._folds_sent.items() if now - at < limits.DEDUPLICATION_WINDOW}
         for fan_out in await ledger.unfolded(completed_since=now - HORIZON, completed_before=now - PATIENCE):
             if fan_out.fan_out_id not in self._folds_sent:
-                self._folds_sent[fan_out.fan_out_id] = now
-                await self._announce(fan_out.task(FOLD_NAME), fan_out.generation)
-                self._telemetry.emit("fold.resent", entity_id=fan_out.entity_id, fan_out_id=fan_out.fan_out_id)
+                await self._by_itself(fan_out, self._send_fold(self._announce, fan_out))
+
+    async def _send_fold(self, announce: Announce, fan_out: FanOut) -> None:
+        await announce(fan_out.task(FOLD_NAME), fan_out.generation)
+        self._folds_sent[fan_out.fan_out_id] = self._clock.now()
+        self._telemetry.emit("fold.resent", entity_id=fan_out.entity_id, fan_out_id=fan_out.fan_out_id)
+
+    async def _forget(self, ledger: Ledger) -> None:
+        await ledger.purge()
+
+    async def _by_itself(self, fan_out: FanOut, act: Awaitable[None]) -> None:
+        """What one fan-out can't have done keeps no other from it: a group strategy that raises, a refused message."""
+        try:
+            await act
+        except Exception as error:
+            if isinstance(error, FanfoldError) and error.transient:
+                raise
+            self._failed(error, fan_out_id=fan_out.fan_out_id)
+
+    def _failed(self, error: Exception, **whose: str) -> None:
+        reason = str(error) if isinstance(error, FanfoldError) else repr(error)
+        self._telemetry.emit("reconcile.failed", **whose, reason=reason)
+
+    async def _look_for_moved(self, ledger: Ledger) -> None:
+        now = self._clock.now()
+        if now - self._looked_at < DLQ_INTERVAL:
+            return
+        if await ledger.list(limit=1, open_only=True):
+            self._open_at = now
+        if now - self._open_at < HORIZON:  # what is complete may have a fold that the queue sets aside
+            self._looked_at = now
+            await self._bury_moved(ledger)
 
     async def _bury_moved(self, ledger: Ledger) -> None:
         try:
@@ -163,7 +198,7 @@ class Reconciler(Service):
         for (task, letter), death, record in zip(moved, deaths, records, strict=True):
             if record.applied:
                 self._telemetry.emit("task.dead", entity_id=task.entity_id, task_name=task.task_name, error="redrive")
-                if self._on_dead is not None and death.failure is not None:
+                if self._on_dead is not None and death.failure is not None and task.task_name != FOLD_NAME:
                     await self._on_dead(task, death.failure, letter.receive_count)
             if record.fold_due and self._announce is not None:
                 await self._announce(task, record.generation)

@@ -30,7 +30,7 @@ def run_worker(app: Fanfold) -> None:
     """
     with asyncio.Runner() as runner:
         runner.run(_serve(app))
-        if runner.run(_tasks_go_on()) or threads_go_on():
+        if runner.run(tasks_go_on()) or threads_go_on():
             exit_at_once(0)
 
 
@@ -41,7 +41,7 @@ async def _serve(app: Fanfold) -> None:
     try:
         await _work(app)
     finally:
-        await _close(app)
+        await close_in_time(app)
         threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -55,7 +55,9 @@ async def _work(app: Fanfold) -> None:
     await worker.stop(deadline)
 
 
-async def _close(app: Fanfold) -> None:
+async def close_in_time(app: Fanfold) -> None:
+    """Let go of queue and ledger, or leave it to the process's end where that takes too long."""
+
     async def close() -> None:
         await app.close_async()
         await asyncio.to_thread(app.close)
@@ -67,7 +69,7 @@ async def _close(app: Fanfold) -> None:
         closing.result()
 
 
-async def _tasks_go_on() -> bool:
+async def tasks_go_on() -> bool:
     """Whether an async function swallows its cancellation, or something that it has left behind does."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:

@@ -40,6 +40,7 @@ _LEVELS: Final[Mapping[str, int]] = {
     "kafka.failed": logging.ERROR,
     "kafka.left_behind": logging.WARNING,
     "kafka.lost": logging.WARNING,
+    "kafka.planned_before": logging.WARNING,
     "kafka.poison": logging.ERROR,
     "kafka.waiting": logging.WARNING,
 }

@@ -44,7 +44,7 @@ def connect(
         clock=clock,
         rng=rng,
     )
-    return broker, _ledger(settings.ledger, clock)
+    return broker, ledger_at(settings.ledger, clock)
 
 
 def _embedded(settings: Settings, *, clock: Clock) -> tuple[Broker, Ledger | None]:
@@ -58,18 +58,24 @@ def _embedded(settings: Settings, *, clock: Clock) -> tuple[Broker, Ledger | Non
     wanted = settings.ledger or settings.queue_url
     if is_sqlite(wanted) and parse_sqlite(wanted).path == address.path:
         return broker, SqliteLedger(settings.queue_url, database=database, clock=clock)
-    return broker, _ledger(wanted, clock)
+    return broker, ledger_at(wanted, clock)
 
 
-def _ledger(url: str | None, clock: Clock) -> Ledger | None:
+def ledger_at(url: str | None, clock: Clock) -> Ledger | None:
+    """The ledger at an address, not opened yet; None where there is to be none. Raises ConfigurationError."""
     if url is None or url == NO_LEDGER:
         return None
     if is_sqlite(url):
         return SqliteLedger(url, clock=clock)
     if url.startswith(("postgresql://", "postgres://")):
         return _postgres(url, clock)
+    if url.startswith("dynamodb://"):
+        from fanfold.ledgers.dynamodb.ledger import DynamoDBLedger  # noqa: PLC0415 - boto3 only where it is used
+
+        return DynamoDBLedger(url, clock=clock)
     raise ConfigurationError(
-        f"ledger {url!r}: write sqlite:///ledger.db, postgresql://user@host/database, or {NO_LEDGER!r} for none"
+        f"ledger {url!r}: write sqlite:///ledger.db, postgresql://user@host/database, dynamodb://table?region=…, or "
+        f"{NO_LEDGER!r} for none"
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from fanfold.ledgers.dynamodb.ledger import DynamoDBLedger
 from fanfold.ledgers.postgres import PostgresLedger
 from fanfold.ledgers.sqlite import SqliteLedger
 from postgres_server import schema_of
+from servers import table_of
 
 
 def sqlite(_request, folder, clock):
@@ -16,4 +18,9 @@ def postgres(request, folder, clock):
     return PostgresLedger(f"{server.url}?schema={schema_of(folder)}", clock=clock)
 
 
-LEDGERS = {"sqlite": sqlite, "postgres": postgres}
+def dynamodb(request, folder, clock):
+    client = request.getfixturevalue("dynamodb_client")
+    return DynamoDBLedger(f"dynamodb://{table_of(folder)}?create=true", client=client, clock=clock)
+
+
+LEDGERS = {"sqlite": sqlite, "postgres": postgres, "dynamodb": dynamodb}

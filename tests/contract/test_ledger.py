@@ -7,12 +7,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ledgering import claim, completed, finish, ids, plan, record, run
 
 from fanfold.errors import FanOutSealedError, InvalidInputError
 from fanfold.ledgers.protocol import Claim, Claimed, Finish, Opened, Recorded
 from fanfold.model import FOLD_NAME, Failure, Progress, TaskSpec, TaskState
 from fanfold.testing import START
+from ledgering import claim, completed, finish, ids, plan, record, run
 
 SLOW = Failure(type="TimeoutError", message="slow", traceback="Traceback")
 HOPELESS = Failure(type="LookupError", message="no roof")

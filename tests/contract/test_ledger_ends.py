@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from ledgering import claim, completed, finish, ids, plan, record, run
 
 from fanfold.errors import FanOutSealedError
 from fanfold.ledgers.protocol import Cancelled, Claim
 from fanfold.model import FOLD_NAME, Ended, Failure, Progress, TaskSpec, TaskState
 from fanfold.testing import START
+from ledgering import claim, completed, finish, ids, plan, record, run
 
 DEAD = {"failure": Failure(type="LookupError", message="no roof"), "dead": True}
 

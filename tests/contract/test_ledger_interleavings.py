@@ -25,6 +25,8 @@ from fanfold.testing import FakeClock
 
 NAMES = ["words", "roof", "owner"]
 WORKERS = ["left", "right"]
+EXAMPLES = {"dynamodb": 20}
+"""Fewer where each request is one to moto's server, which takes its time."""
 ENDS = {
     TaskState.SUCCEEDED: {"result": "1"},
     TaskState.FAILED: {"failure": Failure(type="TimeoutError", message="slow")},
@@ -261,6 +263,6 @@ def test_names_end_once_and_the_fold_is_announced_once_whatever_happens_in_betwe
         runner.run(ledger.start())
         run_state_machine_as_test(
             lambda: Interleavings(ledger, f"f{next(fan_outs)}", runner),
-            settings=settings(max_examples=60, stateful_step_count=30, deadline=None),
+            settings=settings(max_examples=EXAMPLES.get(kind, 60), stateful_step_count=30, deadline=None),
         )
         runner.run(ledger.close())

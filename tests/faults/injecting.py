@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import sqlite3
 import threading
 from collections import Counter
@@ -107,8 +108,8 @@ async def killed_after(call):
 class Faults:
     """Counts the calls of all parts, and lets some go wrong: `{(method, 3): late}` is the third call of that method."""
 
-    def __init__(self, clock, faults=None):
-        self.clock, self.faults = clock, faults or {}
+    def __init__(self, clock, faults=None, *, jumps=None):
+        self.clock, self.faults, self.jumps = clock, faults or {}, jumps or {}
         self.happened = []
         self.counts = Counter()
         self.under_way = set()
@@ -147,13 +148,13 @@ class Faults:
 
     async def move_the_clock(self, observer):
         """Move it when for some looks no call was under way, nor made, and nothing waits for a poll to find it."""
-        quiet, counts = 0, None
+        quiet, counts, steps = 0, None, itertools.count(1)
         while True:
             await asyncio.sleep(_LOOK)
             quiet = 0 if self.under_way or counts != self.counts.total() else quiet + 1
             counts = self.counts.total()
             if quiet >= _LONG or (quiet >= _QUIET and not await is_ready(observer)):
-                self.clock.advance(STEP)
+                self.clock.advance(self.jumps.get(next(steps), STEP))
                 quiet = 0
 
 

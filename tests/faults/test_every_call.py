@@ -28,7 +28,8 @@ from fanfold.testing import START, FakeClock
 METHODS = [*((method, 20) for method in ACTS), *((method, 1) for method in LOOKS)]
 """Methods, and how many calls of each go wrong in turn: of what only looks, and comes again and again, the first."""
 
-LATER = START + 3_600
+HOUR = 3_600.0
+LATER = START + HOUR
 """When those go on who come after a killed process."""
 
 
@@ -84,6 +85,14 @@ async def test_a_process_that_is_killed_after_a_call_breaks_no_promise(make_file
         if exit_code != KILLED:
             break
     assert nth > 1 or exit_code == KILLED
+
+
+@pytest.mark.parametrize("jump", [-HOUR, HOUR], ids=["back", "ahead"])
+@pytest.mark.parametrize("step", [1, 5, 10])
+async def test_a_clock_that_jumps_breaks_no_promise(make_file, jump, step):
+    _, url, path = await make_file()
+    await live(url, Faults(FakeClock(), jumps={step: jump}))
+    await assert_the_promise_is_kept(url, path)
 
 
 @pytest.mark.timeout(600)  # a failure is first made small

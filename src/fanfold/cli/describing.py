@@ -12,7 +12,7 @@ from fanfold.deploy.description import DAY, SSE_SQS, Description
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS: Final = (
-    click.argument("name", default="tasks.fifo"),
+    click.argument("name", required=False),
     click.option("--dlq-name", default="", help="The dead letter queue's name. [default: NAME-dlq.fifo]"),
     click.option("--max-receive-count", type=int, default=100, show_default=True, help="The backstop for crash loops."),
     click.option("--max-attempts", type=int, default=5, show_default=True, help="The tasks' own, to compare with."),
@@ -39,6 +39,6 @@ def described(command: F) -> F:
     return command
 
 
-def description(*, retention: float, **options: Any) -> Description:
+def description(*, name: str | None, retention: float, **options: Any) -> Description:
     """The description that the options make. Raises ConfigurationError."""
-    return Description(retention=round(retention * DAY), **options)
+    return Description(name=name or "tasks.fifo", retention=round(retention * DAY), **options)

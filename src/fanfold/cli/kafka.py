@@ -12,8 +12,7 @@ import click
 
 from fanfold.cli import logs
 from fanfold.cli.common import addresses, finite_seconds, load
-from fanfold.errors import PoisonEventError
-from fanfold.runner import exit_at_once, threads_go_on
+from fanfold.errors import FanfoldError, PoisonEventError
 from fanfold.sources import settings
 from fanfold.sources.order import Order
 from fanfold.sources.runner import run_source
@@ -140,12 +139,14 @@ def kafka(
         "max_bytes": max_bytes,
     }
     try:
-        run_source(app, settings.resolve(given, code=app.kafka, client=client, environ=os.environ))
+        run_source(app, settings.resolve(given, code=app.kafka, client=client, environ=os.environ), say=_say)
     except PoisonEventError as error:
-        click.echo(f"Error: {error}", err=True)
-        if threads_go_on():
-            exit_at_once(POISON)
-        sys.exit(POISON)
+        sys.exit(_say(error))
+
+
+def _say(error: FanfoldError) -> int:
+    click.echo(f"Error: {error}", err=True)
+    return POISON if isinstance(error, PoisonEventError) else 1
 
 
 def _client(file: Path | None, options: Sequence[str], named: dict[str, str | None]) -> dict[str, Any]:

@@ -1,66 +1,113 @@
-"""`fanfold provision`: sets queue and dead letter queue up, and updates them."""
+"""`fanfold provision`: sets queue, dead letter queue and ledger up, and updates them."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import click
 
-from fanfold.cli.common import as_json, load, to_scripts
+from fanfold.cli.common import as_json, to_scripts
 from fanfold.cli.describing import described, description
+from fanfold.deploy import embedded
+from fanfold.deploy import ledger as ledgers
 from fanfold.deploy import provision as provisioning
 from fanfold.deploy.description import Description, check_region, suffix_of
+from fanfold.deploy.provision import Call, Change
 from fanfold.errors import ConfigurationError
-from fanfold.urls import is_sqlite, parse_sqlite
+from fanfold.urls import parse_sqlite
 
 
 @click.command(short_help="Create or update the queues; without --yes, show how.")
 @described
-@click.option("--region", help="The AWS region. [default: boto3's]")
-@click.option("--endpoint-url", help="Something that speaks SQS instead of AWS: fanfold serve, for instance.")
-@click.option("--queue-url", metavar="URL", help="sqlite:///… to set up an embedded queue and ledger instead.")
+@click.option("--ledger", metavar="URL", help="Also a ledger: postgresql://…, sqlite:///ledger.db.")
+@click.option("--region", metavar="NAME", help="The AWS region. [else: boto3's]")
+@click.option("--endpoint-url", metavar="URL", help="What speaks SQS instead of AWS: fanfold serve, for instance.")
+@click.option("--queue-url", metavar="URL", help="sqlite:///… to set up an embedded queue, with its ledger, instead.")
 @click.option("--yes", "-y", is_flag=True, help="Make the changes; without it they are only shown.")
 @as_json
 def provision(
-    *, region: str | None, endpoint_url: str | None, queue_url: str | None, yes: bool, as_json: bool, **options: Any
+    *,
+    name: str | None,
+    ledger: str | None,
+    region: str | None,
+    endpoint_url: str | None,
+    queue_url: str | None,
+    yes: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Create or update a FIFO queue NAME.fifo with its dead letter queue, redrive policies and encryption.
+    """Create or update a FIFO queue NAME.fifo with its dead letter queue, redrive policies, encryption and ledger.
 
     \b
       fanfold provision tasks.fifo --region eu-west-1          show the difference
       fanfold provision tasks.fifo --region eu-west-1 --yes    make it so
+      fanfold provision tasks.fifo --ledger postgresql://fanfold@db/fanfold --yes
+      fanfold provision --queue-url sqlite:///tasks.db --yes
 
     Running it again changes nothing. It never deletes, and leaves alone what it doesn't describe. Without --yes, exit
     code 3 says that there is something to change.
     """
-    if queue_url is not None and is_sqlite(queue_url):
-        _embedded(queue_url, yes=yes)
-        return
-    plan = asyncio.run(_provisioned(description(**options), region, endpoint_url, yes=yes))
-    if as_json:
-        to_scripts([dataclasses.asdict(change) for change in plan.changes])
+    if queue_url is not None:
+        changes = asyncio.run(_embedded(queue_url, name, ledger, options, yes=yes))
     else:
-        for change in plan.changes:
-            click.echo(str(change))
-        click.echo(_conclusion(plan, yes=yes))
-    if plan.changes and not yes:
+        wanted = description(name=name, **options)
+        changes = asyncio.run(_on_sqs(wanted, _address(region, endpoint_url), region, ledger, yes=yes))
+    _tell(changes, yes=yes, as_json=as_json)
+    if changes and not yes:
         raise SystemExit(3)
 
 
-async def _provisioned(
-    wanted: Description, region: str | None, endpoint_url: str | None, *, yes: bool
-) -> provisioning.Plan:
+async def _on_sqs(
+    wanted: Description, address: str, region: str | None, ledger: str | None, *, yes: bool
+) -> list[Change]:
+    missing = await ledgers.look(ledger) if ledger is not None else []
+    async with _transport(address, region) as transport:
+        changes = await _queues(transport, wanted, yes=yes)
+    if yes and ledger is not None:
+        await ledgers.apply(ledger)
+    return [*changes, *missing]
+
+
+async def _embedded(
+    url: str, name: str | None, ledger: str | None, options: dict[str, Any], *, yes: bool
+) -> list[Change]:
+    address = parse_sqlite(url)
+    wanted = description(name=address.queue, **options)
+    if name not in (None, wanted.name) or wanted.dlq_name != address.dead_letter_queue:
+        raise ConfigurationError(
+            f"{url}: the queues in it are {address.queue} and {address.dead_letter_queue}; leave NAME and --dlq-name "
+            "out, or write ?queue=NAME.fifo"
+        )
+    ledger = ledger or url
+    missing = await ledgers.look(ledger)
+    if not yes and not address.path.exists():
+        created = [] if missing and ledger == url else [Change(target=str(address.path))]
+        return [*created, *missing, *provisioning.plan(wanted).changes]
+    async with embedded.opened(address) as engine:
+        changes = await _queues(engine, wanted, yes=yes)
+    if yes:
+        await ledgers.apply(ledger)
+    return [*missing, *changes]
+
+
+async def _queues(transport: Call, wanted: Description, *, yes: bool) -> list[Change]:
+    plan = await provisioning.look(transport, wanted)
+    if yes and plan.changes:
+        await provisioning.apply(transport, plan)
+    return list(plan.changes)
+
+
+@asynccontextmanager
+async def _transport(address: str, region: str | None) -> AsyncIterator[Call]:
     from fanfold.brokers.lean import LeanTransport  # noqa: PLC0415 - its parser is for those who use it
 
-    transport = LeanTransport(_address(region, endpoint_url), region=region)
+    transport = LeanTransport(address, region=region)
     try:
-        plan = await provisioning.look(transport, wanted)
-        if yes and plan.changes:
-            await provisioning.apply(transport, plan)
-        return plan
+        yield transport
     finally:
         transport.close()
 
@@ -80,25 +127,15 @@ def _address(region: str | None, endpoint_url: str | None) -> str:
     return f"https://sqs.{name}.{suffix_of(name)}/"
 
 
-def _conclusion(plan: provisioning.Plan, *, yes: bool) -> str:
-    if not plan.changes:
-        return "Nothing to change."
-    return (
-        f"{len(plan.changes)} change(s) made." if yes else f"{len(plan.changes)} change(s) to make: run it with --yes."
-    )
-
-
-def _embedded(queue_url: str, *, yes: bool) -> None:
-    address = parse_sqlite(queue_url)
-    if Path(address.path).exists():
-        click.echo(f"{address.path} is there; queues and tables are created where they are missing when it is opened")
+def _tell(changes: list[Change], *, yes: bool, as_json: bool) -> None:
+    if as_json:
+        to_scripts([dataclasses.asdict(change) for change in changes])
+        return
+    for change in changes:
+        click.echo(str(change))
+    if not changes:
+        click.echo("Nothing to change.")
     else:
         click.echo(
-            f"create {address.path} with {address.queue} and {address.dead_letter_queue}, and the ledger's tables"
+            f"{len(changes)} change(s) made." if yes else f"{len(changes)} change(s) to make: run it with --yes."
         )
-    if not yes:
-        click.echo("Run it with --yes.")
-        return
-    with load(None, queue_url=queue_url) as app:
-        counts = app.status()
-    click.echo(f"Ready: {counts.messages_available} message(s) available.")

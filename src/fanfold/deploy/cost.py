@@ -101,8 +101,9 @@ def bill(made: Requests, load: Load, *, region: str = "us-east-1", ledger: bool 
     """A month's price. Regions that aren't in the table are reckoned as us-east-1."""
     prices, units = table()["prices"], table()["ledger"]
     price = prices["regions"].get(region, prices["regions"]["us-east-1"])
-    writes = load.runs * units["write_units_a_run"] + load.entities * units["write_units_a_fan_out"] if ledger else 0.0
-    reads = load.runs * units["read_units_a_run"] + load.entities * units["read_units_a_fan_out"] if ledger else 0.0
+    retries = load.runs - load.messages
+    writes = load.messages * units["write_units_a_task"] + retries * units["write_units_a_retry"] if ledger else 0.0
+    reads = load.runs * units["read_units_a_run"] if ledger else 0.0
     return Bill(
         sqs=max(0.0, made.total - prices["free_requests"]) / 1_000_000 * price["fifo"],
         ledger=(writes * price["dynamodb_write"] + reads * price["dynamodb_read"]) / 1_000_000,

@@ -39,17 +39,20 @@ class Existing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One difference: a queue to create (`attribute` is None), or an attribute to set."""
+    """One difference: something to create (`attribute` is None), or an attribute of it to set.
 
-    queue: str
+    `target` is a queue's name, or what else is to be set up.
+    """
+
+    target: str
     attribute: str | None = None
     before: str | None = None
     after: str = ""
 
     def __str__(self) -> str:
         if self.attribute is None:
-            return f"create {self.queue}"
-        return f"set {self.attribute} of {self.queue}: {self.before or 'nothing'} -> {self.after}"
+            return f"create {self.target}"
+        return f"set {self.attribute} of {self.target}: {self.before or 'nothing'} -> {self.after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ async def apply(transport: Call, plan: Plan) -> Plan:
     for name, existing in ((wanted.dlq_name, made.dlq), (wanted.name, made.queue)):
         if existing is None:
             raise ConfigurationError(f"queue {name!r} was created and isn't there; was it deleted? Run it again")
-        setting = {c.attribute: c.after for c in made.changes if c.queue == name and c.attribute is not None}
+        setting = {c.attribute: c.after for c in made.changes if c.target == name and c.attribute is not None}
         if setting:
             await transport.call("SetQueueAttributes", {"QueueUrl": existing.url, "Attributes": _settable(setting)})
     return await look(transport, wanted)
@@ -132,11 +135,11 @@ async def _create(transport: Call, name: str, attributes: Mapping[str, str]) -> 
 
 def _differences(name: str, existing: Existing | None, wanted: Mapping[str, str]) -> list[Change]:
     if existing is None:
-        return [Change(queue=name)]
+        return [Change(target=name)]
     if existing.attributes.get(_FIXED) != "true":
         raise NotFifoError(f"queue {name!r} is there and isn't FIFO, which can't be changed; choose another name")
     return [
-        Change(queue=name, attribute=attribute, before=existing.attributes.get(attribute), after=value)
+        Change(target=name, attribute=attribute, before=existing.attributes.get(attribute), after=value)
         for attribute, value in wanted.items()
         if attribute != _FIXED and existing.attributes.get(attribute) != value
     ]
@@ -158,7 +161,7 @@ def _policy_change(name: str, existing: Existing | None, attribute: str, after: 
     before = existing.attributes.get(attribute) if existing else None
     if _policy(before) == _policy(after):
         return []
-    return [Change(queue=name, attribute=attribute, before=before, after=after)]
+    return [Change(target=name, attribute=attribute, before=before, after=after)]
 
 
 def _settable(setting: Mapping[str, str]) -> dict[str, str]:

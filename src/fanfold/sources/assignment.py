@@ -27,8 +27,10 @@ class Held:
 
     offsets: Offsets = field(default_factory=Offsets)
     unsettled: dict[int, Ticket] = field(default_factory=dict)
-    paused: bool = True
-    """At first too: it may still be so from an earlier assignment, so the first `resume` names it."""
+    paused: bool = False
+    fresh: bool = True
+    """Not named by `resume` yet: the client may hold it paused since an earlier assignment. Its records count as those
+    of one that isn't, since they come where the client doesn't."""
 
 
 class Assignment:
@@ -140,13 +142,16 @@ class Assignment:
         return self._paused(self._held)
 
     def resume(self) -> list[Place]:
-        """Partitions that may go on: half of their share is free again."""
+        """Partitions that may go on: new ones, and those of whose share half is free again."""
         if self.bytes >= self._max_bytes:
             return []
-        chosen = [p for p, held in self._held.items() if held.paused and 2 * held.offsets.window <= self._share]
+        chosen = [p for p, held in self._held.items() if held.fresh or (held.paused and self._half_free(held))]
         for place in chosen:
-            self._held[place].paused = False
+            self._held[place].paused = self._held[place].fresh = False
         return chosen
+
+    def _half_free(self, held: Held) -> bool:
+        return 2 * held.offsets.window <= self._share
 
     def _rewind(self, held: Held, offset: int) -> None:
         held.offsets.rewind(offset)

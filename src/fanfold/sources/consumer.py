@@ -157,7 +157,8 @@ class ConsumerThread:
             self._consumer.pause(partitions_of(self._books.pause_all()))
         else:
             self._make_room()
-        self._take(self._read())
+        if arrivals := self._read():
+            self._workshop.accept(arrivals)
         self._note()
         if self._fatal is not None:
             raise self._fatal
@@ -183,25 +184,25 @@ class ConsumerThread:
                 return
             self._settle(left)
 
-    def _read(self) -> list[Message]:
-        first = self._consumer.poll(_POLL)
-        if first is None:
-            return []
-        more = min(_BATCH, self._books.room) - 1
-        return [first, *(self._consumer.consume(more, timeout=0) if more > 0 else ())]
+    def _read(self) -> list[Arrival]:
+        arrivals: list[Arrival] = []
+        message = self._consumer.poll(_POLL)
+        while message is not None:
+            if (arrival := self._entered(message)) is not None:
+                arrivals.append(arrival)
+            # One by one: a record's size is known when it is there, and a whole batch may go far beyond the bound.
+            full = len(arrivals) >= _BATCH or self._books.room <= 0
+            message = None if full else self._consumer.poll(0)
+        return arrivals
 
-    def _take(self, messages: Sequence[Message]) -> None:
-        arrivals, now = [], time.monotonic()
-        for message in messages:
-            if (error := message.error()) is not None:
-                self._said(error)
-                continue
-            record = record_of(message)
-            ticket = self._books.receive((record.topic, record.partition), record.offset, record.size, now)
-            if ticket is not None:
-                arrivals.append(Arrival(record, ticket))
-        if arrivals:
-            self._workshop.accept(arrivals)
+    def _entered(self, message: Message) -> Arrival | None:
+        if (error := message.error()) is not None:
+            self._said(error)
+            return None
+        record = record_of(message)
+        place = record.topic, record.partition
+        ticket = self._books.receive(place, record.offset, record.size, time.monotonic())
+        return Arrival(record, ticket) if ticket is not None else None
 
     # Offsets.
 

@@ -27,6 +27,8 @@ PROGRESS_EVERY: Final = 10.0
 
 _RESERVE: Final = 5.0
 """Seconds of a stop that are kept for the last commit and for leaving the group; at most a quarter of the time."""
+_LAST_MOMENT: Final = 1.0
+"""Seconds in which what was cancelled ends."""
 _MAX_POLL_INTERVAL_MS: Final = 300_000
 
 
@@ -123,10 +125,10 @@ class KafkaSource(Service):
         self._report()
 
     async def _give_up(self) -> None:
-        """Let nothing go on: what isn't finished comes again."""
+        """Let nothing go on: what isn't finished comes again. A planner that can't be cancelled is left alone."""
         self._pipeline.abandon()
         if self._pipeline.carrying:
-            await asyncio.wait(self._pipeline.carrying)
+            await asyncio.wait(self._pipeline.carrying, timeout=_LAST_MOMENT)
 
     def _accept(self, arrivals: Sequence[Arrival]) -> None:
         self.tally.read += len(arrivals)

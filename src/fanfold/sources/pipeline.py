@@ -52,7 +52,8 @@ class Pipeline:
 
     1. A chunk of records is decoded and planned in a thread; async planners run on the loop.
     2. Where order is asked for, a record waits until the one before it in its lane is over.
-    3. It is enqueued, and tried again for as long as it takes; what can never be enqueued is set aside.
+    3. It is enqueued, and tried again for as long as it takes; what can never be enqueued is set aside. A record that
+       comes again after a crash, and that another version of its planner enqueued before, stays as that one planned it.
     4. `over(ticket, done)` is called once for each: `done` only when the fan-out is in the ledger and the queue, there
        was nothing to do, or the record is set aside. One that was abandoned or broke its lane is over, and not done.
     """
@@ -201,7 +202,12 @@ class Pipeline:
     async def _enqueue(self, planned: Planned, record: Record) -> Planned | Poison:
         try:
             await self._persist(record, partial(self._enqueue_once, planned))
-        except (InvalidInputError, FanOutSealedError) as error:
+        except FanOutSealedError as error:
+            if planned.event_id == record.place:  # so it is this record, and not another one with the same business key
+                self._trouble.planned_before(record, error)
+                return planned
+            return Poison("enqueueing", failure_of(error, __file__))
+        except InvalidInputError as error:
             return Poison("enqueueing", failure_of(error, __file__))
         return planned
 

@@ -33,6 +33,10 @@ class Trouble:
         self._tally = tally
         self._said_at = float("-inf")
 
+    def planned_before(self, record: Record, error: object) -> None:
+        """A record was enqueued before, by a planner that wanted other tasks; those stand."""
+        self._telemetry.emit("kafka.planned_before", record=record.place, reason=str(error))
+
     def met(self, record: Record, error: object, attempt: int) -> None:
         """A record's try number `attempt` failed, and there will be another."""
         now = self._clock.now()

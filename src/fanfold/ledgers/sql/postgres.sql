@@ -98,7 +98,7 @@ ORDER BY position;
 -- The tasks of some fan-outs that nobody has claimed yet, in the order of each plan.
 SELECT fan_out, task_name, state, attempts, generation, task_config, result, failure, worker, updated_at
 FROM {schema}.tasks
-WHERE fan_out = ANY (%(numbers)s::bigint[]) AND waits AND position >= 0 AND state = 'pending'
+WHERE fan_out = ANY (%(numbers)s::bigint[]) AND terminal IS NULL AND position >= 0 AND state = 'pending'
 ORDER BY fan_out, position;
 
 -- name: newest

@@ -18,14 +18,14 @@ DECLARE
     too_many bigint := f.tolerated_failures + 1;
 BEGIN
     IF enough IS NOT NULL AND enough <= (
-        SELECT count(*) FROM (SELECT FROM tasks WHERE fan_out = f.number AND NOT waits AND position >= 0
-            AND state = 'succeeded' LIMIT enough) AS counted
+        SELECT count(*) FROM (SELECT FROM tasks WHERE fan_out = f.number AND terminal IS NOT NULL AND position >= 0
+            AND terminal = 'succeeded' LIMIT enough) AS counted
     ) THEN
         RETURN 'enough';
     END IF;
     IF too_many IS NOT NULL AND too_many <= (
-        SELECT count(*) FROM (SELECT FROM tasks WHERE fan_out = f.number AND NOT waits AND position >= 0
-            AND state IN ('dead', 'cancelled') LIMIT too_many) AS counted
+        SELECT count(*) FROM (SELECT FROM tasks WHERE fan_out = f.number AND terminal IS NOT NULL AND position >= 0
+            AND terminal IN ('dead', 'cancelled') LIMIT too_many) AS counted
     ) THEN
         RETURN 'failed';
     END IF;
@@ -38,7 +38,7 @@ CREATE OR REPLACE FUNCTION cancel_rest(of bigint, reason text, now double precis
 BEGIN
     RETURN QUERY WITH cancelled AS (
         UPDATE tasks SET state = 'cancelled', failure = reason, updated_at = now
-        WHERE fan_out = of AND waits AND position >= 0
+        WHERE fan_out = of AND terminal IS NULL AND position >= 0
         RETURNING task_name, position
     ) SELECT task_name FROM cancelled ORDER BY position;
 END $$;
@@ -57,7 +57,7 @@ END $$;
 CREATE OR REPLACE FUNCTION conclude(of bigint, reasons jsonb, now double precision) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     f fan_outs;
-    waiting boolean := EXISTS (SELECT FROM tasks WHERE fan_out = of AND waits);
+    waiting boolean := EXISTS (SELECT FROM tasks WHERE fan_out = of AND terminal IS NULL);
     reason text;
 BEGIN
     SELECT * INTO f FROM fan_outs WHERE number = of AND completed_at IS NULL AND sealed;
@@ -80,7 +80,7 @@ BEGIN
     RETURN (
         SELECT f.generation FROM fan_outs AS f
         WHERE f.fan_out_id = of AND f.completed_at IS NOT NULL AND NOT EXISTS (
-            SELECT FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold' AND NOT waits
+            SELECT FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold' AND terminal IS NOT NULL
         )
     );
 END $$;
@@ -149,7 +149,7 @@ BEGIN
         END IF;
         UPDATE tasks
         SET state = 'running', attempts = attempts + 1, generation = c.generation, worker = c.worker, updated_at = now
-        WHERE fan_out = f.number AND task_name = c.task_name AND waits AND generation <= c.generation
+        WHERE fan_out = f.number AND task_name = c.task_name AND terminal IS NULL AND generation <= c.generation
           AND (position >= 0 OR generation = c.generation)
         RETURNING tasks.state, tasks.attempts, NULL::integer, tasks.failure,
             CASE WHEN f.completed_at IS NULL THEN f.deadline_at END
@@ -222,7 +222,7 @@ BEGIN
     ELSE
         WITH changed AS (
             UPDATE tasks SET state = 'cancelled', failure = reasons ->> why, updated_at = now
-            WHERE fan_out = of AND task_name = ANY (names) AND waits AND position >= 0
+            WHERE fan_out = of AND task_name = ANY (names) AND terminal IS NULL AND position >= 0
             RETURNING task_name
         ) SELECT coalesce(array_agg(task_name ORDER BY array_position(names, task_name)), '{}') INTO cancelled FROM changed;
         PERFORM conclude(of, reasons, now);
@@ -250,7 +250,7 @@ BEGIN
     SET state = 'pending', attempts = 0, result = NULL, failure = NULL, worker = '', updated_at = now,
         generation = f.generation + 1
     WHERE fan_out = f.number AND (names IS NULL OR task_name = ANY (names)) AND position >= 0
-      AND NOT waits AND state IN ('dead', 'cancelled', CASE WHEN NOT failed_only THEN 'succeeded' END);
+      AND terminal IN ('dead', 'cancelled', CASE WHEN NOT failed_only THEN 'succeeded' END);
     IF FOUND THEN
         UPDATE fan_outs
         SET generation = generation + 1, completed_at = NULL, ended = NULL, purge_at = NULL, deadline_at = NULL,

@@ -45,14 +45,15 @@ CREATE INDEX fan_outs_entity ON fan_outs (entity_id, number);
 CREATE INDEX fan_outs_parent ON fan_outs (parent, number) WHERE parent IS NOT NULL;
 
 -- One row a task, in the plan's `position`; the fold's own row has position -1 and begins with its first claim. Starting an
--- attempt changes no indexed column, so it writes no index. There is no foreign key: it would lock the fan-out's row once
+-- attempt must change nothing that any index speaks of, or it would write to all of them: so `terminal`, which is the state
+-- once it is final, is in the indexes, and `state` in none. There is no foreign key: it would lock the fan-out's row once
 -- more for each task, and nothing but the functions below writes here.
 CREATE TABLE tasks (
     fan_out     bigint NOT NULL,
     task_name   text NOT NULL,
     position    integer NOT NULL,
     state       text NOT NULL DEFAULT 'pending',
-    waits       boolean NOT NULL GENERATED ALWAYS AS (state IN ('pending', 'running', 'failed')) STORED,
+    terminal    text GENERATED ALWAYS AS (CASE WHEN state IN ('succeeded', 'dead', 'cancelled') THEN state END) STORED,
     attempts    integer NOT NULL DEFAULT 0,
     generation  integer NOT NULL DEFAULT 0,
     task_config text NOT NULL,
@@ -61,10 +62,10 @@ CREATE TABLE tasks (
     worker      text NOT NULL DEFAULT '',
     updated_at  double precision NOT NULL,
     PRIMARY KEY (fan_out, task_name)
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 50);
 -- "Is any name not terminal?", and "have enough ended so?".
-CREATE INDEX tasks_waiting ON tasks (fan_out) WHERE waits;
-CREATE INDEX tasks_ended ON tasks (fan_out, state) WHERE NOT waits AND position >= 0;
+CREATE INDEX tasks_waiting ON tasks (fan_out) WHERE terminal IS NULL;
+CREATE INDEX tasks_ended ON tasks (fan_out, terminal) WHERE terminal IS NOT NULL AND position >= 0;
 
 CREATE TABLE leaders (role text PRIMARY KEY, holder text NOT NULL, expires_at double precision NOT NULL);
 
