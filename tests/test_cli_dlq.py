@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from fanfold import Fanfold, Reject
-from fanfold.cli import main
+from fanfold.cli import main, working
 from fanfold.model import Message
 from fanfold.testing import drain
 
@@ -40,7 +40,7 @@ def url(tmp_path):
 
 @pytest.fixture
 def run(url, monkeypatch):
-    monkeypatch.setattr(sys.modules["fanfold.cli.dlq"], "_somebody_there", lambda: True)
+    monkeypatch.setattr(working, "_somebody_there", lambda: True)
 
     def invoke(*arguments, **options):
         return CliRunner().invoke(main, ["dlq", *arguments, "--queue-url", url], **options)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fanfold import Fanfold, Reject
+from fanfold import Fanfold, Reject, codec, ids
 from fanfold.brokers.protocol import Burial
 from fanfold.dead_letters import desk, lines
 from fanfold.dead_letters.desk import DeadLetters
@@ -348,6 +348,42 @@ def test_an_unreadable_letter_has_no_traits_but_its_error():
 
 
 # --- Amazon SQS, without a ledger
+
+
+async def set_aside(app, *messages):
+    """Put messages into a queue, and bury them as a worker does."""
+    broker = await app.broker()
+    await broker.send(messages)
+    while batch := await broker.receive(10, wait=0, lease=60):
+        failure = Failure(type="LookupError", message="no roof")
+        await broker.dead_letter([Burial(delivery=d, failure=failure, attempts=2) for d in batch])
+    return broker, await app.dead_letters.opened_async()
+
+
+async def test_all_of_them_are_moved_by_the_queue_itself(served_client, served_queue):
+    async with Fanfold(served_queue[0], sqs_client=served_client) as app:
+        tasks = [Task(entity_id=f"doc-{n}", task_name="roof", fan_out_id=f"f{n}") for n in range(12)]
+        broker, opened = await set_aside(app, *(codec.encode(task) for task in tasks))
+        assert await opened.move(await opened.find())
+        back = []
+        while len(back) < len(tasks):
+            back += await broker.receive(10, wait=20, lease=60)
+        assert sorted(codec.decode(d.body).entity_id for d in back) == sorted(task.entity_id for task in tasks)
+        assert (await opened.find()).letters == []
+
+
+async def test_the_queue_moves_nothing_itself_where_an_order_would_be_lost(served_client, served_queue):
+    async with Fanfold(served_queue[0], sqs_client=served_client) as app:
+        task = Task(entity_id="doc-1", task_name="roof", fan_out_id="f1")
+        _, opened = await set_aside(app, codec.encode(task, group_by=ids.group_per_entity))
+        assert not await opened.move(await opened.find())
+        assert len((await opened.find()).letters) == 1
+
+
+async def test_with_a_ledger_the_queue_moves_nothing_itself(app):
+    await dead(app, "doc-1")
+    opened = await app.dead_letters.opened_async()
+    assert not await opened.move(await opened.find())
 
 
 async def test_on_sqs_the_chosen_go_back_with_their_group_and_the_others_stay(sqs_client, sqs_queue):

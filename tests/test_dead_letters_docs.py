@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from fanfold import Fanfold, Reject
-from fanfold.cli import main
+from fanfold.cli import main, working
 from fanfold.testing import drain
 
 TEXT = (Path(__file__).parents[1] / "docs" / "dead-letters.md").read_text(encoding="utf-8")
@@ -23,7 +22,7 @@ COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    f
 def letters(tmp_path, monkeypatch):
     """The folder of an embedded queue with a dead letter for each thing that the page chooses."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys.modules["fanfold.cli.dlq"], "_somebody_there", lambda: True)
+    monkeypatch.setattr(working, "_somebody_there", lambda: True)
     monkeypatch.setenv("FANFOLD_QUEUE_URL", "sqlite:///tasks.db")
     with Fanfold("sqlite:///tasks.db") as app:
 

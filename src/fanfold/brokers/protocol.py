@@ -97,5 +97,11 @@ class Broker(Queue, Protocol):
         otherwise they are given back at once. Raises NoDeadLetterQueueError where the queue has none.
         """
 
+    async def move_dead_letters(self) -> bool:
+        """Have the queue itself move all dead letters back as they are, in one request (Amazon SQS's move task).
+
+        It goes on after the answer. False where the queue has no such task, or nobody here may start one.
+        """
+
     async def dead_letter_count(self) -> int:
         """How many messages the dead letter queue holds. Raises NoDeadLetterQueueError where the queue has none."""

@@ -146,6 +146,10 @@ class SqliteBroker:
         found = await self._read(lambda c: counting.read(c, self._queue(c), limit, self._now(), after=place))
         return [_delivery(received) for received in found]
 
+    async def move_dead_letters(self) -> bool:
+        """Nothing: sending them back costs no requests here."""
+        return False
+
     async def dead_letter_count(self) -> int:
         """Count the dead letter queue's messages, exactly."""
         return await self._read(lambda c: counting.total(c, self._dead_letter_queue(c)))

@@ -218,6 +218,15 @@ class SqsBroker:
     async def peek(self, limit: int, *, after: Delivery | None = None) -> None:
         """Nothing: SQS shows messages only to whoever receives them."""
 
+    async def move_dead_letters(self) -> bool:
+        """Start a message move task, to this queue: copies that were sent know no queue that they came from."""
+        try:
+            source, destination = [await self._arn(url) for url in (self.dead_letter_queue().url, self.url)]
+            await self.call("StartMessageMoveTask", {"SourceArn": source, "DestinationArn": destination})
+        except PermissionMissingError:
+            return False
+        return True
+
     async def dead_letter_count(self) -> int:
         """Count the dead letter queue's messages, approximately. Raises NoDeadLetterQueueError."""
         if self.dlq_url is None:
@@ -258,6 +267,10 @@ class SqsBroker:
         entries = [_send_entry(m) for m, error in zip(messages, refused, strict=True) if error is None]
         answers = iter(await self._batches.run("SendMessageBatch", url, entries))
         return [_sent(next(answers)) if error is None else SendResult(error=error) for error in refused]
+
+    async def _arn(self, url: str) -> str:
+        answer = await self.call("GetQueueAttributes", {"QueueUrl": url, "AttributeNames": ["QueueArn"]})
+        return str(answer["Attributes"]["QueueArn"])
 
     async def _copy(self, burials: Sequence[Burial]) -> list[EntryError | None]:
         if self.dlq_url is None:

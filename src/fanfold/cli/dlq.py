@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import IO, Any, Final
 
 import click
-from rich.progress import Progress
 
 from fanfold.app import Fanfold
-from fanfold.cli import editing, letters
+from fanfold.cli import editing, letters, working
 from fanfold.cli.choosing import choosing, selection
-from fanfold.cli.common import (
-    INTERRUPTED,
-    addresses,
-    app_option,
-    as_json,
-    beside,
-    load,
-    print_table,
-    require_file,
-    to_scripts,
-)
+from fanfold.cli.common import addresses, app_option, as_json, load, print_table, require_file, to_scripts
 from fanfold.dead_letters import lines
-from fanfold.dead_letters.desk import DeadLetters, Found
+from fanfold.dead_letters.desk import DeadLetters
 from fanfold.dead_letters.selection import Selection, check_grouping, count_by
 from fanfold.dead_letters.tally import Tally, Told
 from fanfold.errors import InvalidInputError
-from fanfold.model import DeadLetter
-
-Work = Callable[[DeadLetters, Selection, Tally, Told], Awaitable[Tally]]
 
 yes: Final = click.option("--yes", "-y", is_flag=True, help="Don't ask.")
 dry_run: Final = click.option("--dry-run", is_flag=True, help="Say what would be chosen, and change nothing.")
@@ -66,7 +49,7 @@ def list_(target: str | None, *, as_json: bool, **options: Any) -> None:
       fanfold dlq list --app app:app --task roofType
     """
     app, chosen = _opened(target, options)
-    found = _run(app, lambda desk: desk.find(chosen))
+    found = working.run(app, lambda desk: desk.find(chosen))
     if as_json:
         to_scripts([letters.record(letter) for letter in found.letters])
         return
@@ -74,7 +57,7 @@ def list_(target: str | None, *, as_json: bool, **options: Any) -> None:
         print_table(letters.table(app, found.letters))
     else:
         click.echo("No dead letters" + ("." if chosen.everything else " of that kind."))
-    _say_hidden(found.hidden)
+    working.say_hidden(found.hidden)
 
 
 @dlq.command()
@@ -89,8 +72,8 @@ def show(message_id: str, target: str | None, *, as_json: bool, **overrides: Any
       fanfold dlq show 3f2a
     """
     app = _looked_into(target, overrides)
-    found = _run(app, lambda desk: desk.find(Selection(id_prefixes=[message_id])))
-    for letter in _some(found, Selection(id_prefixes=[message_id])):
+    found = working.run(app, lambda desk: desk.find(Selection(id_prefixes=[message_id])))
+    for letter in working.some(found, Selection(id_prefixes=[message_id])):
         if as_json:
             to_scripts(letters.record(letter))
         else:
@@ -111,7 +94,7 @@ def group(by: str, target: str | None, *, as_json: bool, **options: Any) -> None
     """
     check_grouping(by)  # before anything is asked
     app, chosen = _opened(target, options)
-    found = _run(app, lambda desk: desk.find(chosen))
+    found = working.run(app, lambda desk: desk.find(chosen))
     counts = count_by(found.letters, by)
     if as_json:
         to_scripts(dict(counts))
@@ -119,7 +102,7 @@ def group(by: str, target: str | None, *, as_json: bool, **options: Any) -> None
     for value, times in counts:
         click.echo(f"{times:>8,}  {value}")
     click.echo(f"{len(found.letters):>8,}  in all")
-    _say_hidden(found.hidden)
+    working.say_hidden(found.hidden)
 
 
 @dlq.command()
@@ -146,15 +129,20 @@ def redrive(
     interrupted redrive left behind is recognised, and only removed. Exit code 1 when some couldn't be sent.
     """
     app, chosen = _opened(target, options)
-    _refuse_unchosen(chosen, everything=everything)
-    found = _some(_run(app, lambda desk: desk.find(chosen)), chosen)
+    working.refuse_unchosen(chosen, everything=everything)
+    seen = working.run(app, lambda desk: desk.find(chosen))
+    found = working.some(seen, chosen)
     change = editing.change(app, found, settings, edit=edit)
 
     def work(desk: DeadLetters, these: Selection, tally: Tally, told: Told) -> Awaitable[Tally]:
         return desk.redrive(these, edit=change, tally=tally, told=told)
 
-    if _agreed(app, found, f"Send {len(found):,} dead letter(s) back?", dry_run=dry_run, yes=yes):
-        _work(app, found, work, "sent back", as_json=as_json)
+    if not working.agreed(app, found, f"Send {len(found):,} dead letter(s) back?", dry_run=dry_run, yes=yes):
+        return
+    if chosen.everything and change is None and working.run(app, lambda desk: desk.move(seen)):
+        working.report_moving(len(found), as_json=as_json)
+    else:
+        working.work(app, found, work, "sent back", as_json=as_json)
 
 
 @dlq.command()
@@ -174,10 +162,10 @@ def drop(target: str | None, *, everything: bool, dry_run: bool, yes: bool, as_j
       fanfold dlq drop --error MalformedMessage
     """
     app, chosen = _opened(target, options)
-    _refuse_unchosen(chosen, everything=everything)
-    found = _some(_run(app, lambda desk: desk.find(chosen)), chosen)
-    if _agreed(app, found, f"Delete {len(found):,} dead letter(s) for good?", dry_run=dry_run, yes=yes):
-        _work(app, found, _drop, "dropped", as_json=as_json)
+    working.refuse_unchosen(chosen, everything=everything)
+    found = working.some(working.run(app, lambda desk: desk.find(chosen)), chosen)
+    if working.agreed(app, found, f"Delete {len(found):,} dead letter(s) for good?", dry_run=dry_run, yes=yes):
+        working.work(app, found, working.drop, "dropped", as_json=as_json)
 
 
 @dlq.command()
@@ -195,9 +183,9 @@ def purge(target: str | None, *, dry_run: bool, yes: bool, as_json: bool, **over
       fanfold dlq purge --dry-run
     """
     app = _looked_into(target, overrides)
-    found = _some(_run(app, lambda desk: desk.find()), Selection())
-    if _agreed(app, found, f"Delete all {len(found):,} dead letter(s) for good?", dry_run=dry_run, yes=yes):
-        _work(app, found, _drop, "dropped", as_json=as_json)
+    found = working.some(working.run(app, lambda desk: desk.find()), Selection())
+    if working.agreed(app, found, f"Delete all {len(found):,} dead letter(s) for good?", dry_run=dry_run, yes=yes):
+        working.work(app, found, working.drop, "dropped", as_json=as_json)
 
 
 @dlq.command()
@@ -216,9 +204,9 @@ def export(output: IO[str], target: str | None, **options: Any) -> None:
       fanfold dlq export --output letters.jsonl
     """
     app, chosen = _opened(target, options)
-    found = _run(app, lambda desk: desk.find(chosen))
+    found = working.run(app, lambda desk: desk.find(chosen))
     output.writelines(f"{lines.write(letter)}\n" for letter in found.letters)
-    _say_hidden(found.hidden)
+    working.say_hidden(found.hidden)
 
 
 @dlq.command("import")
@@ -237,9 +225,9 @@ def import_(file: IO[str], target: str | None, *, yes: bool, **overrides: Any) -
     exported = lines.read_all(file)
     if not exported:
         raise InvalidInputError(f"{file.name} holds no dead letters")
-    _ask(f"Put {len(exported):,} dead letter(s) into the dead letter queue?", yes=yes)
-    tally = _run(load(target, **overrides), lambda desk: desk.put(exported))
-    _report(tally, "put back", as_json=False)
+    working.ask(f"Put {len(exported):,} dead letter(s) into the dead letter queue?", yes=yes)
+    tally = working.run(load(target, **overrides), lambda desk: desk.put(exported))
+    working.report(tally, "put back", as_json=False)
 
 
 def _opened(target: str | None, options: dict[str, Any]) -> tuple[Fanfold, Selection]:
@@ -252,100 +240,3 @@ def _looked_into(target: str | None, overrides: dict[str, Any]) -> Fanfold:
     app = load(target, **overrides)
     require_file(app)
     return app
-
-
-def _run(app: Fanfold, ask: Callable[[DeadLetters], Awaitable[Any]]) -> Any:
-    """Ask the application's dead letters something, in a loop that Ctrl-C ends in order."""
-
-    async def asked() -> Any:
-        async with app:
-            return await ask(await app.dead_letters.opened_async())
-
-    try:
-        return asyncio.run(asked())
-    except KeyboardInterrupt:
-        beside().print("interrupted; nothing was changed, and what was looked at is given back")
-        sys.exit(INTERRUPTED)
-
-
-def _refuse_unchosen(chosen: Selection, *, everything: bool) -> None:
-    if chosen.everything and not everything:
-        raise click.UsageError("choose some (--task, --error, --entity, --since, --id, …), or --all of them")
-
-
-def _some(found: Found, chosen: Selection) -> Sequence[DeadLetter]:
-    if not found.letters:
-        what = "there are no dead letters" if chosen.everything else "no dead letter is of that kind"
-        also = (
-            f"; {found.hidden:,} can't be seen just now"
-            if found.hidden
-            else "; `fanfold dlq group` shows what is there"
-        )
-        raise InvalidInputError(what + also)
-    return found.letters
-
-
-def _agreed(app: Fanfold, chosen: Sequence[DeadLetter], question: str, *, dry_run: bool, yes: bool) -> bool:
-    console = beside()
-    for value, times in count_by(chosen, "error"):
-        console.print(f"{times:>8,}  {value}", markup=False)
-    if dry_run:
-        console.print(letters.table(app, chosen))
-        console.print(f"{len(chosen):,} dead letter(s) chosen; nothing was changed")
-        return False
-    _ask(question, yes=yes)
-    return True
-
-
-def _ask(question: str, *, yes: bool) -> None:
-    if not yes:
-        if not _somebody_there():
-            raise click.UsageError("there is nobody to ask here: give --yes to do it, or --dry-run to see what it'd be")
-        click.confirm(question, abort=True, err=True)
-
-
-def _somebody_there() -> bool:
-    return sys.stdin.isatty()
-
-
-async def _drop(desk: DeadLetters, these: Selection, tally: Tally, told: Told) -> Tally:
-    return await desk.drop(these, tally=tally, told=told)
-
-
-def _work(app: Fanfold, chosen: Sequence[DeadLetter], work: Work, done: str, *, as_json: bool) -> None:
-    # Those that were counted, and no others that may have come since.
-    these = Selection(ids={letter.message_id for letter in chosen})
-    tally, console = Tally(), beside()
-
-    async def worked() -> None:
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-            row = progress.add_task(done, total=len(chosen))
-            async with app:
-                desk = await app.dead_letters.opened_async()
-                await work(desk, these, tally, lambda so_far: progress.update(row, completed=so_far.chosen))
-
-    try:
-        asyncio.run(worked())
-    except KeyboardInterrupt:
-        console.print(f"interrupted: {tally.chosen:,} of {len(chosen):,} done; run it again for the rest")
-        sys.exit(INTERRUPTED)
-    _report(tally, done, missed=len(chosen) - tally.chosen, as_json=as_json)
-
-
-def _report(tally: Tally, done: str, *, as_json: bool, missed: int = 0) -> None:
-    if as_json:
-        to_scripts(dataclasses.asdict(tally) | {"missed": missed})
-    else:
-        parts = [f"{tally.done:,} {done}"]
-        parts += [f"{tally.leftovers:,} needed nothing more"] if tally.leftovers else []
-        parts += [f"{missed:,} were gone or held by somebody else"] if missed else []
-        parts += [f"{tally.failed:,} failed and are still there"] if tally.failed else []
-        click.echo("; ".join(parts))
-    for error in tally.errors:
-        beside().print(error, style="red", markup=False)
-    sys.exit(1 if tally.failed or tally.errors else 0)
-
-
-def _say_hidden(hidden: int) -> None:
-    if hidden:
-        beside().print(f"{hidden:,} more can't be seen just now: somebody holds them, or others of their group")

@@ -88,6 +88,16 @@ class DeadLetters:
 
         return await self._work(selection, work, tally or Tally(), told)
 
+    async def move(self, found: Found) -> bool:
+        """Have the queue itself move all letters back, if that does what sending them would; whether it does now.
+
+        It takes one request, and goes on after the answer. With a ledger it would do harm: what comes back as it was
+        is dead there. `found` is everything that a look has seen.
+        """
+        if self._ledger is not None or found.hidden or not all(redriven.movable(letter) for letter in found.letters):
+            return False
+        return await self._broker.move_dead_letters()
+
     async def drop(self, selection: Selection, *, tally: Tally | None = None, told: Told | None = None) -> Tally:
         """Delete the chosen letters. Their tasks are dead: the ledger is told of those of which it didn't know."""
         return await self._work(selection, self._drop, tally or Tally(), told)

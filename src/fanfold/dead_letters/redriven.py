@@ -90,6 +90,12 @@ def with_values(settings: Sequence[str]) -> Edit:
     return edit
 
 
+def movable(letter: DeadLetter) -> bool:
+    """Whether its queue could take a letter back as it is: each task is a lane of its own, so that no order is lost."""
+    task = letter.task
+    return task is not None and letter.group_id == ids.group_id(task.entity_id, task.task_name)
+
+
 def told(letter: DeadLetter, record: TaskRecord | None) -> DeadLetter:
     """The letter with what the ledger knows of its task; the letter's own word comes first."""
     moved = not letter.reason
