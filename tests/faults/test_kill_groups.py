@@ -57,7 +57,8 @@ APP_SAYS = {"group_by": ids.group_per_entity}, None
 FAN_OUT_SAYS = {}, FanOutOptions(order_by="entity")
 
 
-# About 15 seconds each on two cores; a machine with other work may take minutes. The lease is so long that no process is thought dead because the machine is busy.
+# About 15 seconds each on two cores; a machine with other work may take minutes. The lease is so long that no process is
+# thought dead because the machine is busy.
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("of_app", "options"), [APP_SAYS, FAN_OUT_SAYS], ids=["of the application", "of the fan-out"])
 async def test_groups_keep_their_order_whenever_workers_are_killed(make_site, rng, of_app, options):
