@@ -57,7 +57,7 @@ APP_SAYS = {"group_by": ids.group_per_entity}, None
 FAN_OUT_SAYS = {}, FanOutOptions(order_by="entity")
 
 
-# About 15 seconds each on two cores; a machine with other work may take minutes. The lease is so long that no process is
+# About 15 seconds each on two cores; a machine with other work may take minutes. The lease is so long that nobody is
 # thought dead because the machine is busy.
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("of_app", "options"), [APP_SAYS, FAN_OUT_SAYS], ids=["of the application", "of the fan-out"])
