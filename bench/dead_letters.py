@@ -1,67 +1,156 @@
-"""What looking through dead letters and sending chosen ones back costs: on the embedded queue, or on --queue-url."""
+"""What looking through dead letters and sending chosen ones back costs.
+
+On the embedded queue with its ledger; with --serve on `fanfold serve` and a ledger in a file; or on --queue-url.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
 
 from fanfold import Fanfold, codec
+from fanfold.brokers.burial import letter_message
 from fanfold.dead_letters.selection import Selection
-from fanfold.model import Message, Task
+from fanfold.ledgers.protocol import Finish, Ledger, Plan
+from fanfold.model import DeadLetter, Failure, Task, TaskSpec
 
 _CHUNK: Final = 500
+_TASKS: Final = 10
+_FAILURE: Final = Failure(type="TimeoutError", message="no answer", traceback="in roof_type\n" * 20)
 
 
 async def fill(app: Fanfold, letters: int) -> None:
-    """Open a fan-out for every ten letters, and put the letters into the dead letter queue."""
+    """Let every task of a fan-out for every ten letters die, and put the letters into the dead letter queue."""
     dead = (await app.broker()).dead_letter_queue()
+    ledger, _ = await app._ledger_and_producer()  # noqa: SLF001 - a bench may look inside
     for first in range(0, letters, _CHUNK):
-        messages = [_letter(number) for number in range(first, min(first + _CHUNK, letters))]
-        await dead.send(messages)
+        tasks = [_task(number) for number in range(first, min(first + _CHUNK, letters))]
+        await _die(ledger, tasks)
+        results = await dead.send([letter_message(_letter(task)) for task in tasks])
+        if errors := [result.error for result in results if result.error is not None]:
+            raise SystemExit(f"a letter was refused: {errors[0]}")
 
 
-def _letter(number: int) -> Message:
-    task = Task(
-        entity_id=f"doc-{number // 10}",
-        task_name=f"t{number % 10}",
-        metadata={"tenant": f"tenant-{number % 7}"},
-        fan_out_id=f"{number // 10:032x}",
+async def _die(ledger: Ledger, tasks: list[Task]) -> None:
+    for one in tasks[::_TASKS]:
+        names = [TaskSpec(f"t{number}") for number in range(_TASKS)]
+        plan = Plan(fan_out_id=str(one.fan_out_id), entity_id=one.entity_id, event_id=None, metadata={}, tasks=names)
+        await ledger.open(plan)
+    ends = [
+        Finish(fan_out_id=str(t.fan_out_id), task_name=t.task_name, attempt=None, failure=_FAILURE, dead=True)
+        for t in tasks
+    ]
+    await ledger.finish(ends)
+
+
+def _task(number: int) -> Task:
+    fan_out = number // _TASKS
+    return Task(
+        entity_id=f"doc-{fan_out}",
+        task_name=f"t{number % _TASKS}",
+        metadata={"tenant": f"tenant-{fan_out % 7}"},
+        fan_out_id=f"{fan_out:032x}",
     )
+
+
+def _letter(task: Task) -> DeadLetter:
     sent = codec.encode(task)
-    return Message(body=sent.body, group_id=f"m{number}", deduplication_id=f"m{number}", attributes=sent.attributes)
+    return DeadLetter(
+        message_id="",
+        receipt_handle="",
+        body=sent.body,
+        receive_count=1,
+        reason=str(_FAILURE),
+        error_type=_FAILURE.type,
+        traceback=_FAILURE.traceback,
+        attempts=5,
+        group_id=sent.group_id,
+        source_message_id=f"{task.entity_id}-{task.task_name}",
+        attributes=sent.attributes,
+    )
 
 
-async def measure(queue_url: str, letters: int) -> None:
+async def measure(queue_url: str, ledger: str | None, letters: int) -> None:
     """Print seconds and rates."""
-    async with Fanfold(queue_url) as app:
+    async with Fanfold(queue_url, ledger=ledger) as app:
         await fill(app, letters)
-        started = time.perf_counter()
-        found = await app.dead_letters.find_async()
-        listed = time.perf_counter() - started
-        print(f"listed {len(found.letters):,} in {listed:.2f} s ({len(found.letters) / listed:,.0f}/s)")
-        started = time.perf_counter()
-        tally = await app.dead_letters.redrive_async(Selection(metadata={"tenant": "tenant-3"}))
-        took = time.perf_counter() - started
-        print(
-            f"one tenant of seven sent back: {tally.done:,} of {letters:,} in {took:.2f} s ({tally.done / took:,.0f}/s)"
-        )
-        started = time.perf_counter()
-        tally = await app.dead_letters.redrive_async(Selection())
-        took = time.perf_counter() - started
-        print(f"the rest sent back: {tally.done:,} in {took:.2f} s ({tally.done / took:,.0f}/s)")
+        await _timed("listed", lambda: _found(app))
+        chosen = Selection(metadata={"tenant": "tenant-3"})
+        await _timed("one tenant of seven sent back", lambda: _sent(app, chosen))
+        await _timed("the rest sent back", lambda: _sent(app, Selection()))
+
+
+async def _found(app: Fanfold) -> int:
+    return len((await app.dead_letters.find_async()).letters)
+
+
+async def _sent(app: Fanfold, chosen: Selection) -> int:
+    tally = await app.dead_letters.redrive_async(chosen)
+    if tally.failed or tally.errors:
+        raise SystemExit(f"not all was sent back: {tally}")
+    return tally.done
+
+
+async def _timed(what: str, work: Callable[[], Awaitable[int]]) -> None:
+    started, cpu = time.perf_counter(), time.process_time()
+    count = await work()
+    took, used = time.perf_counter() - started, time.process_time() - cpu
+    print(f"{what}: {count:,} in {took:.2f} s ({count / took:,.0f}/s), {used:.2f} s of this process's CPU")
+
+
+@contextlib.contextmanager
+def served(folder: str) -> Iterator[str]:
+    """`fanfold serve` on a fresh file in a process of its own; yields the URL of a queue on it."""
+    command = [sys.executable, "-m", "fanfold", "serve", f"{folder}/served.db", "--json", "--listen", "127.0.0.1:0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ourselves
+    try:
+        said: dict[str, Any] = json.loads(process.stdout.readline() if process.stdout else "")
+        yield _created(said["url"])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _created(endpoint: str) -> str:
+    import boto3  # noqa: PLC0415 - only where queues are created
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        os.environ.setdefault(name, "bench")
+    os.environ.setdefault("AWS_DEFAULT_REGION", "eu-west-1")
+    sqs = boto3.client("sqs", endpoint_url=endpoint)
+    dlq = sqs.create_queue(QueueName="bench-dlq.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=dlq, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 100})
+    created = sqs.create_queue(QueueName="bench.fifo", Attributes={"FifoQueue": "true", "RedrivePolicy": policy})
+    return created["QueueUrl"]
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--letters", type=int, default=10_000)
+    parser.add_argument("--serve", action="store_true", help="over `fanfold serve`, with the ledger in a file")
     parser.add_argument("--queue-url", help="an SQS FIFO queue with an empty dead letter queue; default: a new file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(measure(options.queue_url or f"sqlite:///{folder}/tasks.db", options.letters))
+        ledger = f"sqlite:///{Path(folder) / 'ledger.db'}"
+        if options.serve:
+            with served(folder) as url:
+                asyncio.run(measure(url, ledger, options.letters))
+        elif options.queue_url:
+            asyncio.run(measure(options.queue_url, ledger, options.letters))
+        else:
+            asyncio.run(measure(f"sqlite:///{folder}/tasks.db", None, options.letters))
 
 
 if __name__ == "__main__":

@@ -221,11 +221,9 @@ def _circumstances() -> str:
     machine = f"{platform.machine()}, {os.cpu_count()} cores shared with other work"
     load = f"(load average {os.getloadavg()[2]:.1f}), {psutil.virtual_memory().total >> 30} GiB"
     versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},\nlibrdkafka {libversion()[0]}"
-    source = (
-        f"One source process, one broker (Tansu, in memory, `{WAIT}`), {PARTITIONS} partitions, {TASKS} tasks an event,"
-    )
-    queue = "queue and ledger in one SQLite file at `synchronous=FULL`:"
-    return f"{datetime.now(UTC):%Y-%m-%d, %H:%M} UTC, {machine} {load}; {versions}. {source}\n{queue}"
+    source = f"One source process, one broker (Tansu, in memory, `{WAIT}`), {PARTITIONS} partitions,"
+    queue = f"{TASKS} tasks an event,\nqueue and ledger in one SQLite file at `synchronous=FULL`:"
+    return f"{datetime.now(UTC):%Y-%m-%d, %H:%M} UTC, {machine} {load}; {versions}. {source} {queue}"
 
 
 def table(rate: Throughput, used: Memory, starts: Latency, waiting: int) -> str:

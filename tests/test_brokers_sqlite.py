@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from fanfold.brokers.sqlite import SqliteBroker
 from fanfold.database import Database
 from fanfold.engine import queues
 from fanfold.errors import ConfigurationError, NotFifoError, StorageCorruptError, StorageError
-from fanfold.model import Failure, Message
+from fanfold.model import Failure, Message, QueueStatus
 from watched_clock import WatchedClock
 
 FAILURE = Failure(type="LookupError", message="no such document", traceback="in year_built")
@@ -280,12 +281,14 @@ class TestTime:
         assert await extending == [None]
         assert (await broker.extend([held], [43_201]))[0].code == "InvalidParameterValue"
 
-    async def test_the_file_of_an_older_version_goes_on(self, tmp_path, clock):
+    @pytest.mark.parametrize("version", [1, 2])
+    async def test_the_file_of_an_older_version_goes_on(self, tmp_path, clock, version):
         database = Database(tmp_path / "tasks.db", synchronous="NORMAL")
         database.open()
         database.migrate("engine", queues.SCHEMA[:1])
         now = int(clock.now() * 1000)
         add_to_version_1(database, now)
+        database.migrate("engine", queues.SCHEMA[:version])
         database.close()
         broker = SqliteBroker(f"sqlite:///{tmp_path}/tasks.db", clock=clock)
         await broker.open()
@@ -295,6 +298,22 @@ class TestTime:
             ("waits", 2),
             ("held", 2),
         ]
+        await broker.close()
+
+    async def test_what_an_older_version_knew_still_holds(self, tmp_path, clock):
+        database = Database(tmp_path / "tasks.db", synchronous="NORMAL")
+        database.open()
+        database.migrate("engine", queues.SCHEMA[:2])
+        add_to_version_1(database, int(clock.now() * 1000))
+        database.write(hold_and_remember).result()
+        database.close()
+        broker = SqliteBroker(f"sqlite:///{tmp_path}/tasks.db", clock=clock)
+        await broker.open()
+        [waiting] = await broker.receive(10, wait=0, lease=30)
+        assert [result.duplicate for result in await broker.send([message("waits", "waits", "waits")])] == [True]
+        held = dataclasses.replace(waiting, receipt_handle=f"1.{HELD}.x")
+        assert await broker.delete([held, waiting]) == [None, None]
+        assert await broker.status() == QueueStatus(messages_available=0, messages_in_flight=0, messages_delayed=0)
         await broker.close()
 
 
@@ -313,6 +332,19 @@ def add_to_version_1(database, now):
             )  # fmt: skip
 
     database.write(add).result()
+
+
+HELD = 2
+"""The number of the message that the older version's holder has a handle of."""
+
+
+def hold_and_remember(connection):
+    """What version 2 says beside: one is held, and the other's deduplication window is open."""
+    connection.execute("UPDATE messages SET state = 1 WHERE seq = ?", (HELD,))
+    connection.execute(
+        "INSERT INTO deduplications (seq, queue, deduplication_id, message_id, expires_at) "
+        "SELECT seq, queue, deduplication_id, message_id, sent_at + 300000 FROM messages WHERE seq <> ?", (HELD,)
+    )  # fmt: skip
 
 
 class TestDeadLetters:

@@ -39,7 +39,9 @@ def url(tmp_path):
 
 
 @pytest.fixture
-def run(url):
+def run(url, monkeypatch):
+    monkeypatch.setattr(sys.modules["fanfold.cli.dlq"], "_somebody_there", lambda: True)
+
     def invoke(*arguments, **options):
         return CliRunner().invoke(main, ["dlq", *arguments, "--queue-url", url], **options)
 
@@ -92,6 +94,31 @@ def test_the_count_comes_before_the_question_and_a_no_changes_nothing(run, url):
     assert shown.exit_code == 1
     assert "Send 4 dead letter(s) back?" in shown.stderr
     assert (waiting(url), len(letters(run))) == (0, 4)
+
+
+def test_where_nobody_can_be_asked_nothing_is_done_without_yes(run, url, monkeypatch):
+    monkeypatch.undo()
+    refused = run("redrive", "--all")
+    assert (refused.exit_code, "give --yes" in refused.stderr) == (2, True)
+    assert (waiting(url), len(letters(run))) == (0, 4)
+
+
+def test_a_look_makes_no_file(tmp_path):
+    looked = CliRunner().invoke(main, ["dlq", "list", "--queue-url", f"sqlite:///{tmp_path}/none.db"])
+    assert (looked.exit_code, "there is no such file" in looked.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_letter_says_is_no_code_for_the_terminal(run, url):
+    with Fanfold(url) as app:
+        broker = app._portal.call(app.broker())
+        message = Message(
+            body="x", group_id="g", deduplication_id="d", attributes={"fanfold_reason": "red \x9b31m ink"}
+        )
+        app._portal.call(broker.dead_letter_queue().send([message]))
+    [letter] = [letter for letter in letters(run) if letter["task"] is None]
+    for shown in (run("list"), run("show", letter["message_id"])):
+        assert r"red \x9b31m ink" in shown.stdout
 
 
 def test_the_chosen_are_sent_back(run, url):

@@ -14,7 +14,7 @@ from fanfold.dead_letters.redriven import with_values
 from fanfold.dead_letters.selection import Selection, count_by
 from fanfold.dead_letters.tally import Tally
 from fanfold.errors import InvalidInputError
-from fanfold.model import DeadLetter, EntryError, Failure, Message, SendResult, Task, TaskState
+from fanfold.model import FOLD_NAME, DeadLetter, EntryError, Failure, Message, SendResult, Task, TaskState
 from fanfold.telemetry import Telemetry
 from fanfold.testing import START, FakeClock, drain_async
 
@@ -30,7 +30,7 @@ def clock():
 async def app(tmp_path, clock):
     """An application whose tasks fail until `app.mended` says otherwise."""
     async with Fanfold(f"sqlite:///{tmp_path}/tasks.db", clock=clock, max_attempts=2) as made:
-        made.mended, made.folds, made.configs = False, [], []
+        made.mended, made.fails, made.folds, made.configs = False, False, [], []
 
         @made.task("roof")
         async def roof(task_config):
@@ -47,6 +47,8 @@ async def app(tmp_path, clock):
 
         @made.on_complete
         async def fold(fan_out):
+            if made.fails:
+                raise Reject("nobody wants to know")
             made.folds.append((fan_out.entity_id, fan_out.generation, fan_out.results, sorted(fan_out.failures)))
 
         yield made
@@ -256,6 +258,28 @@ async def test_an_interrupted_redrive_ends_the_page_it_is_at_and_holds_nothing(a
     assert (tally.done, len(await found(app))) == (10, 5)
     assert await redrive(app) == Tally(done=5)
     assert (await broker.status()).messages_available == 15
+
+
+async def test_a_completion_that_died_is_sent_back_alone(app):
+    app.fails = True
+    await dead(app, "doc-1", tasks=["roof"])
+    assert await redrive(app, Selection(tasks=[FOLD_NAME])) == Tally(done=1)
+    app.fails = False
+    [fan_out] = await drain_async(app)
+    assert app.folds == [("doc-1", 1, {}, ["roof"])]
+    assert (fan_out.fold_state, fan_out.tasks[0].state) == (TaskState.SUCCEEDED, TaskState.DEAD)
+    [letter] = await found(app)
+    assert letter.task.task_name == "roof"
+
+
+async def test_a_completion_that_died_waits_for_the_tasks_that_are_sent_back_with_it(app):
+    app.fails = True
+    await dead(app, "doc-1", tasks=["roof"])
+    app.fails, app.mended = False, True
+    assert await redrive(app) == Tally(done=1, leftovers=1)
+    await drain_async(app)
+    assert app.folds == [("doc-1", 1, {"roof": "gable"}, [])]
+    assert await found(app) == []
 
 
 # --- dropping

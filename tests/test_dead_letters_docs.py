@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    f
 def letters(tmp_path, monkeypatch):
     """The folder of an embedded queue with a dead letter for each thing that the page chooses."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules["fanfold.cli.dlq"], "_somebody_there", lambda: True)
     monkeypatch.setenv("FANFOLD_QUEUE_URL", "sqlite:///tasks.db")
     with Fanfold("sqlite:///tasks.db") as app:
 

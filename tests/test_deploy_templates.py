@@ -26,6 +26,7 @@ KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
 DESCRIPTIONS = {
     "plain": Description(name="tasks.fifo"),
     "with a key": Description(name="orders.fifo", encryption=KEY, high_throughput=False, max_receive_count=7),
+    "with a ledger": Description(name="ledgered.fifo", ledger_table="fanfold"),
     "with an alias": Description(name="stock.fifo", encryption="alias/mine", dlq_name="dead.fifo", retention=3_600),
 }
 SERVICE = Service(app="shop.tasks:app", least=2, most=30, backlog_per_worker=50, cpu=1024, memory=2048)
@@ -53,6 +54,7 @@ ALARM_PROPERTIES = {
 }
 KINDS = {
     "AWS::SQS::Queue": "aws_sqs_queue",
+    "AWS::DynamoDB::Table": "aws_dynamodb_table",
     "AWS::CloudWatch::Alarm": "aws_cloudwatch_metric_alarm",
     "AWS::IAM::Role": "aws_iam_role",
     "AWS::ECS::TaskDefinition": "aws_ecs_task_definition",
@@ -212,6 +214,7 @@ def test_terraforms_service_is_cloudformations(wanted):
         assert word in written
         assert word in json.dumps(container)
     assert f"stopTimeout = {container['StopTimeout']}" in written
+    assert ("FANFOLD_LEDGER" in written) is ("FANFOLD_LEDGER" in json.dumps(container)) is bool(wanted.ledger_table)
     target = terraform["aws_appautoscaling_target", "worker"]
     ours = properties(wanted, SERVICE, "ScalableTarget")
     assert (target["min_capacity"], target["max_capacity"]) == (ours["MinCapacity"], ours["MaxCapacity"]) == (2, 30)

@@ -32,6 +32,13 @@ async def test_a_form_is_answered_in_xml():
     assert "<MessageId>m-1</MessageId>" in answer.text
 
 
+async def test_a_form_that_accepts_json_is_answered_in_json():
+    accept = {"accept": "application/json"}
+    answer = await ask(application(FakeEngine()), b"Action=ListQueues", headers=accept)
+    assert answer.headers["content-type"] == "application/json"
+    assert "ListQueuesResponse" in answer.json
+
+
 async def test_every_answer_has_a_request_id_of_its_own():
     app = application()
     ids = {(await ask_json(app, "ListQueues", {})).headers["x-amzn-requestid"] for _ in range(3)}

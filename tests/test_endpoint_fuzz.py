@@ -70,11 +70,22 @@ def test_any_bytes_as_a_form(method, path, query, body):
     assert_well_formed(answer, json_asked=False)
 
 
+def encoded(action, form):
+    fields = {"Action": action} | form
+    return "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in fields.items()).encode()
+
+
 @given(action=actions, form=st.dictionaries(form_names, st.text(max_size=10), max_size=12))
 def test_any_form(action, form):
-    fields = {"Action": action} | form
-    body = "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in fields.items())
-    assert_well_formed(served(body.encode(), path="/0/q"), json_asked=False)
+    assert_well_formed(served(encoded(action, form), path="/0/q"), json_asked=False)
+
+
+@given(action=actions | st.text(max_size=5), form=st.dictionaries(form_names, st.text(max_size=10), max_size=12))
+def test_any_form_whose_answer_is_to_be_json(action, form):
+    answer = served(encoded(action, form), path="/0/q", headers={"accept": "application/json"})
+    assert answer.status in {200, 400, 404}
+    assert answer.headers["x-amzn-requestid"]
+    assert list(answer.json) == ([f"{action}Response"] if answer.status == 200 else ["Error", "RequestId"])
 
 
 @given(

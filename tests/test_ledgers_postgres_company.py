@@ -14,7 +14,7 @@ class Thread:
     def __init__(self):
         self.submitted = []
 
-    def submit(self, function):
+    def start(self, function):
         self.submitted.append(function)
 
     def run(self):
@@ -44,7 +44,7 @@ def company(thread, asked):
             raise LedgerUnavailableError("99")
         return [entry * 10 for entry in entries]
 
-    return Company(ask, lambda: thread)
+    return Company(ask, thread.start)
 
 
 def test_calls_that_come_before_the_first_is_under_way_go_together_and_get_their_own_answers(company, thread, asked):
@@ -63,7 +63,7 @@ def test_calls_that_come_while_one_is_under_way_go_together_in_the_next(thread):
         asked.append(list(entries))
         return entries
 
-    company = Company(ask, lambda: thread)
+    company = Company(ask, thread.start)
     company.add([1])
     thread.run()
     assert (asked, [call.result(0) for call in later]) == ([[1], [2, 3]], [[2], [3]])
@@ -110,3 +110,19 @@ def test_a_call_that_was_given_up_isnt_made(company, thread, asked):
     assert (asked, calls[1].result(0)) == ([[2]], [20])
     with pytest.raises(CancelledError):
         calls[0].result(0)
+
+
+def test_a_call_that_finds_no_thread_fails_and_the_next_one_that_finds_one_goes(thread):
+    doors = iter([LookupError("closed"), None])
+
+    def start(function):
+        if error := next(doors):
+            raise error
+        thread.start(function)
+
+    company = Company(lambda entries: entries, start)
+    with pytest.raises(LookupError):
+        company.add([1])
+    call = company.add([2])
+    thread.run()
+    assert call.result(0) == [2]

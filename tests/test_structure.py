@@ -101,7 +101,7 @@ def test_imports_are_absolute():
         ("confluent_kafka", {"fanfold.deploy.kafka", "fanfold.sources.consumer", "fanfold.sources.messages",
                              "fanfold.sources.publisher", "fanfold.sources.schemas"}),
         ("botocore", {"fanfold.brokers.boto", "fanfold.brokers.route", "fanfold.endpoint.model",
-         "fanfold.endpoint.signing"}),
+         "fanfold.endpoint.signing", "fanfold.ledgers.dynamodb.client"}),
         ("httptools", {"fanfold.brokers.connections"}),  # the endpoint has it through uvicorn's class
         ("uvicorn", {"fanfold.endpoint.connections", "fanfold.endpoint.server"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",

@@ -11,24 +11,14 @@ from fanfold.model import TaskState
 from servers import table_of
 
 
-class SiteWithTable(Site):
-    """A site whose ledger is a table on moto's server."""
-
-    def __init__(self, folder, ledger, keys):
-        super().__init__(folder, lease=3, max_attempts=PLENTY, ledger=ledger)
-        self.environ |= keys
-        self.ledger = ledger
-
-    def producer(self, **options):
-        return super().producer(ledger=self.ledger, **options)
-
-
 @pytest.fixture
 def site(tmp_path, sqs_endpoint, monkeypatch):
     keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "eu-west-1"}
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
-    made = SiteWithTable(tmp_path, f"dynamodb://{table_of(tmp_path)}?endpoint_url={sqs_endpoint}&create=true", keys)
+    ledger = f"dynamodb://{table_of(tmp_path)}?endpoint_url={sqs_endpoint}&create=true"
+    made = Site(tmp_path, lease=3, max_attempts=PLENTY, ledger=ledger)
+    made.environ |= keys
     yield made
     made.end()
 

@@ -25,7 +25,7 @@ from processes import KILLED, Site
 from fanfold import Fanfold
 from fanfold.testing import START, FakeClock
 
-METHODS = [*((method, 20) for method in ACTS), *((method, 1) for method in LOOKS)]
+METHODS = [*((method, 10) for method in ACTS), *((method, 1) for method in LOOKS)]
 """Methods, and how many calls of each go wrong in turn: of what only looks, and comes again and again, the first."""
 
 HOUR = 3_600.0

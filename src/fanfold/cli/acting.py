@@ -1,4 +1,4 @@
-"""What `cancel` and `rerun` share: which tasks are meant, and being asked before anything happens."""
+"""What commands about one fan-out share: finding it, which tasks are meant, being asked before anything happens."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def asked_first(command: F) -> F:
     return command
 
 
+def found(app: Fanfold, fan_out_id: str) -> FanOut:
+    """A fan-out with its tasks. Raises UnknownFanOutError where the ledger doesn't know it."""
+    fan_out = app.fan_out(fan_out_id).get()
+    if fan_out is None:
+        raise UnknownFanOutError(f"fan-out {fan_out_id!r} isn't in the ledger; `fanfold status` lists those that are")
+    return fan_out
+
+
 def named(app: Fanfold, fan_out_id: str, task_names: Sequence[str]) -> tuple[FanOut, list[TaskRecord]]:
     """A fan-out and its tasks of these names, or all.
 
@@ -37,9 +45,7 @@ def named(app: Fanfold, fan_out_id: str, task_names: Sequence[str]) -> tuple[Fan
         UnknownFanOutError: the ledger doesn't know it.
         InvalidInputError: it has no task of such a name.
     """
-    fan_out = app.fan_out(fan_out_id).get()
-    if fan_out is None:
-        raise UnknownFanOutError(f"fan-out {fan_out_id!r} isn't in the ledger; `fanfold status` lists those that are")
+    fan_out = found(app, fan_out_id)
     known = {record.task_name: record for record in fan_out.tasks}
     if unknown := sorted(set(task_names) - known.keys()):
         raise InvalidInputError(

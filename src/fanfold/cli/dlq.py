@@ -14,7 +14,17 @@ from rich.progress import Progress
 from fanfold.app import Fanfold
 from fanfold.cli import editing, letters
 from fanfold.cli.choosing import choosing, selection
-from fanfold.cli.common import INTERRUPTED, addresses, app_option, as_json, beside, load, to_people, to_scripts
+from fanfold.cli.common import (
+    INTERRUPTED,
+    addresses,
+    app_option,
+    as_json,
+    beside,
+    load,
+    print_table,
+    require_file,
+    to_scripts,
+)
 from fanfold.dead_letters import lines
 from fanfold.dead_letters.desk import DeadLetters, Found
 from fanfold.dead_letters.selection import Selection, check_grouping, count_by
@@ -61,7 +71,7 @@ def list_(target: str | None, *, as_json: bool, **options: Any) -> None:
         to_scripts([letters.record(letter) for letter in found.letters])
         return
     if found.letters:
-        to_people().print(letters.table(app, found.letters))
+        print_table(letters.table(app, found.letters))
     else:
         click.echo("No dead letters" + ("." if chosen.everything else " of that kind."))
     _say_hidden(found.hidden)
@@ -78,7 +88,7 @@ def show(message_id: str, target: str | None, *, as_json: bool, **overrides: Any
     \b
       fanfold dlq show 3f2a
     """
-    app = load(target, **overrides)
+    app = _looked_into(target, overrides)
     found = _run(app, lambda desk: desk.find(Selection(id_prefixes=[message_id])))
     for letter in _some(found, Selection(id_prefixes=[message_id])):
         if as_json:
@@ -184,7 +194,7 @@ def purge(target: str | None, *, dry_run: bool, yes: bool, as_json: bool, **over
     \b
       fanfold dlq purge --dry-run
     """
-    app = load(target, **overrides)
+    app = _looked_into(target, overrides)
     found = _some(_run(app, lambda desk: desk.find()), Selection())
     if _agreed(app, found, f"Delete all {len(found):,} dead letter(s) for good?", dry_run=dry_run, yes=yes):
         _work(app, found, _drop, "dropped", as_json=as_json)
@@ -227,8 +237,7 @@ def import_(file: IO[str], target: str | None, *, yes: bool, **overrides: Any) -
     exported = lines.read_all(file)
     if not exported:
         raise InvalidInputError(f"{file.name} holds no dead letters")
-    if not yes:
-        click.confirm(f"Put {len(exported):,} dead letter(s) into the dead letter queue?", abort=True)
+    _ask(f"Put {len(exported):,} dead letter(s) into the dead letter queue?", yes=yes)
     tally = _run(load(target, **overrides), lambda desk: desk.put(exported))
     _report(tally, "put back", as_json=False)
 
@@ -236,7 +245,13 @@ def import_(file: IO[str], target: str | None, *, yes: bool, **overrides: Any) -
 def _opened(target: str | None, options: dict[str, Any]) -> tuple[Fanfold, Selection]:
     names = ("tasks", "errors", "entity", "since", "tenant", "metadata", "ids", "limit")
     chosen = selection(**{name: options.pop(name) for name in names})
-    return load(target, **options), chosen
+    return _looked_into(target, options), chosen
+
+
+def _looked_into(target: str | None, overrides: dict[str, Any]) -> Fanfold:
+    app = load(target, **overrides)
+    require_file(app)
+    return app
 
 
 def _run(app: Fanfold, ask: Callable[[DeadLetters], Awaitable[Any]]) -> Any:
@@ -278,9 +293,19 @@ def _agreed(app: Fanfold, chosen: Sequence[DeadLetter], question: str, *, dry_ru
         console.print(letters.table(app, chosen))
         console.print(f"{len(chosen):,} dead letter(s) chosen; nothing was changed")
         return False
-    if not yes:
-        click.confirm(question, abort=True, err=True)
+    _ask(question, yes=yes)
     return True
+
+
+def _ask(question: str, *, yes: bool) -> None:
+    if not yes:
+        if not _somebody_there():
+            raise click.UsageError("there is nobody to ask here: give --yes to do it, or --dry-run to see what it'd be")
+        click.confirm(question, abort=True, err=True)
+
+
+def _somebody_there() -> bool:
+    return sys.stdin.isatty()
 
 
 async def _drop(desk: DeadLetters, these: Selection, tally: Tally, told: Told) -> Tally:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.table import Table
 
 from fanfold.app import Fanfold
+from fanfold.cli.common import one_line
 from fanfold.model import DeadLetter
+
+_REASON: Final = 100
 
 
 def table(app: Fanfold, letters: Sequence[DeadLetter]) -> Table:
@@ -23,8 +26,8 @@ def table(app: Fanfold, letters: Sequence[DeadLetter]) -> Table:
     for letter in sorted(letters, key=lambda letter: letter.set_aside_at or 0.0):
         names = (letter.task.entity_id, letter.task.task_name) if letter.task else ("unreadable", "")
         attempts = str(letter.attempts) if letter.attempts is not None else ""
-        row = (letter.message_id[:8], _time(letter.set_aside_at), *names, attempts, _short(letter.reason))
-        made.add_row(*(cell.replace("[", r"\[") for cell in row))
+        row = (letter.message_id[:8], _time(letter.set_aside_at), *names, attempts)
+        made.add_row(*(one_line(cell) for cell in row), one_line(letter.reason, _REASON))
     return made
 
 
@@ -49,10 +52,9 @@ def show(app: Fanfold, letter: DeadLetter) -> None:
     }
     for name, value in told.items():
         if value not in (None, ""):
-            click.echo(f"{name + ':':<20} {value}")
-    click.echo(f"\n{letter.traceback}" if letter.traceback else "")
-    if task is None:
-        click.echo(letter.body)
+            click.echo(f"{name + ':':<20} {one_line(value)}")
+    for text in (letter.traceback, "" if task else letter.body):
+        click.echo("".join(f"\n{_printable(line)}" for line in text.splitlines()) if text else "", nl=bool(text))
 
 
 def record(letter: DeadLetter) -> dict[str, Any]:
@@ -64,6 +66,7 @@ def _time(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
 
 
-def _short(text: str, length: int = 100) -> str:
-    line = " ".join(text.split())
-    return line[: length - 1] + "…" if len(line) > length else line
+def _printable(line: str) -> str:
+    """A line with its indentation, control characters as escapes."""
+    text = line.lstrip(" ")
+    return line[: len(line) - len(text)] + str(one_line(text))

@@ -23,7 +23,7 @@ from fanfold.urls import parse_sqlite
 
 @click.command(short_help="Create or update the queues; without --yes, show how.")
 @described
-@click.option("--ledger", metavar="URL", help="Also a ledger: postgresql://…, sqlite:///ledger.db.")
+@click.option("--ledger", metavar="URL", help="Also a ledger: dynamodb://TABLE, postgresql://…, sqlite:///ledger.db.")
 @click.option("--region", metavar="NAME", help="The AWS region. [else: boto3's]")
 @click.option("--endpoint-url", metavar="URL", help="What speaks SQS instead of AWS: fanfold serve, for instance.")
 @click.option("--queue-url", metavar="URL", help="sqlite:///… to set up an embedded queue, with its ledger, instead.")
@@ -45,7 +45,7 @@ def provision(
     \b
       fanfold provision tasks.fifo --region eu-west-1          show the difference
       fanfold provision tasks.fifo --region eu-west-1 --yes    make it so
-      fanfold provision tasks.fifo --ledger postgresql://fanfold@db/fanfold --yes
+      fanfold provision tasks.fifo --ledger dynamodb://fanfold --yes
       fanfold provision --queue-url sqlite:///tasks.db --yes
 
     Running it again changes nothing. It never deletes, and leaves alone what it doesn't describe. Without --yes, exit

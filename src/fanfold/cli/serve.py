@@ -86,8 +86,9 @@ def serve(
       fanfold serve tasks.db --create tasks.fifo
       fanfold serve tasks.db --listen 0.0.0.0:9324 --keys keys.toml --certificate cert.pem --private-key key.pem
 
-    AWS's SDKs and command line find it by AWS_ENDPOINT_URL_SQS=http://127.0.0.1:9324; Fanfold by the queue's URL. On
-    loopback without keys, any credentials are good. With keys, every request's signature is checked.
+    AWS's SDKs find it by AWS_ENDPOINT_URL_SQS=http://127.0.0.1:9324, the AWS command line by --endpoint-url, Fanfold by
+    the queue's URL. On loopback without keys, any credentials are good. With keys, every request's signature is
+    checked.
 
     What a client was told is accepted is on the disk: it survives a kill and a power loss. Several servers, and
     programs that use FILE directly, may share it. SIGTERM or Ctrl-C stops it in order: waiting polls are answered,
@@ -128,7 +129,8 @@ def _announce_json(endpoint: Endpoint) -> None:
 
 def _announce(endpoint: Endpoint) -> None:
     console = beside()
-    console.print(f"Serving SQS at {endpoint.url}. For the AWS SDKs and command line:")
+    told = "For AWS's SDKs (the AWS command line takes --endpoint-url):"
+    console.print(f"Serving SQS at {endpoint.url}. {told}", soft_wrap=True)
     console.print(f"  export AWS_ENDPOINT_URL_SQS={endpoint.url}", soft_wrap=True)
     for url in endpoint.queue_urls:
         console.print(f"Queue: {url}", soft_wrap=True)

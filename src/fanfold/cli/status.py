@@ -13,6 +13,7 @@ import click
 
 from fanfold.app import Fanfold
 from fanfold.cli import chain, shown
+from fanfold.cli.acting import found
 from fanfold.cli.common import (
     addresses,
     app_option,
@@ -25,7 +26,7 @@ from fanfold.cli.common import (
     to_scripts,
 )
 from fanfold.cli.watch import Seen, is_over, watch_here
-from fanfold.errors import ConfigurationError, NoLedgerError
+from fanfold.errors import NoLedgerError
 from fanfold.model import FanOut
 
 STILL_OPEN: Final = 3
@@ -110,7 +111,7 @@ def status(
         elif fan_out_id is None:
             return _show_overview(app, wanted, as_json=as_json)
         else:
-            fan_out = _found(app, fan_out_id)
+            fan_out = found(app, fan_out_id)
             _show_one(app, fan_out, as_json=as_json)
     sys.exit(_exit_code(fan_out))
 
@@ -120,13 +121,6 @@ def _check(fan_out_id: str | None, wanted: Wanted) -> None:
         raise click.UsageError("--open and --failed: no fan-out is both")
     if fan_out_id is not None and (wanted.open_only or wanted.failed_only or wanted.entity_id is not None):
         raise click.UsageError("--open, --failed and --entity choose among fan-outs; FAN_OUT_ID names one already")
-
-
-def _found(app: Fanfold, fan_out_id: str) -> FanOut:
-    fan_out = app.fan_out(fan_out_id).get()
-    if fan_out is None:
-        raise ConfigurationError(f"fan-out {fan_out_id!r} isn't in the ledger; `fanfold status` lists those that are")
-    return fan_out
 
 
 def _show_overview(app: Fanfold, wanted: Wanted, *, as_json: bool) -> None:
@@ -161,9 +155,9 @@ async def _matching(app: Fanfold, wanted: Wanted) -> list[FanOut]:
     open_only = wanted.open_only and wanted.entity_id is None
     asked = wanted.limit
     while True:
-        found = await app.fan_outs_async(limit=asked, open_only=open_only, entity_id=wanted.entity_id)
-        matching = list(filter(wanted.matches, found))[: wanted.limit]
-        if len(matching) == wanted.limit or len(found) < asked or asked >= _FURTHEST:
+        newest = await app.fan_outs_async(limit=asked, open_only=open_only, entity_id=wanted.entity_id)
+        matching = list(filter(wanted.matches, newest))[: wanted.limit]
+        if len(matching) == wanted.limit or len(newest) < asked or asked >= _FURTHEST:
             return matching
         asked *= 4
 

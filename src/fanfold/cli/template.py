@@ -10,7 +10,7 @@ import click
 from fanfold.cli.common import to_scripts
 from fanfold.cli.describing import described, description
 from fanfold.deploy import cloudformation as cfn
-from fanfold.deploy import roles, scaling
+from fanfold.deploy import ledger_table, roles, scaling
 from fanfold.deploy import terraform as hcl
 from fanfold.deploy.description import check_place, partition_of
 from fanfold.deploy.scaling import Service
@@ -25,6 +25,13 @@ def _scaled(command: F) -> F:
     )
     command = click.option("--max-workers", "most", type=int, default=20, show_default=True)(command)
     return click.option("--min-workers", "least", type=int, default=1, show_default=True)(command)
+
+
+def _tabled(command: F) -> F:
+    """Add the option that names the ledger's table."""
+    return click.option("--ledger-table", metavar="NAME", default="", help="Also a ledger: a table on DynamoDB.")(
+        command
+    )
 
 
 def _placed(command: F) -> F:
@@ -57,6 +64,7 @@ def template() -> None:
 
 @template.command()
 @described
+@_tabled
 @_served
 @_scaled
 def cloudformation(*, app: str | None, least: int, most: int, backlog_per_worker: int, **options: Any) -> None:
@@ -71,6 +79,7 @@ def cloudformation(*, app: str | None, least: int, most: int, backlog_per_worker
 
 @template.command()
 @described
+@_tabled
 @_served
 @_scaled
 def terraform(*, app: str | None, least: int, most: int, backlog_per_worker: int, **options: Any) -> None:
@@ -86,6 +95,7 @@ def terraform(*, app: str | None, least: int, most: int, backlog_per_worker: int
 
 @template.command()
 @described
+@_tabled
 @_placed
 @click.option("--role", type=click.Choice(roles.ROLES), help="Only this role's policy. [default: all]")
 def iam(*, account: str, region: str, role: str | None, **options: Any) -> None:
@@ -98,8 +108,12 @@ def iam(*, account: str, region: str, role: str | None, **options: Any) -> None:
     wanted = description(**options)
     prefix = f"arn:{partition_of(region)}"
     queue, dead = (f"{prefix}:sqs:{region}:{account}:{name}" for name in (wanted.name, wanted.dlq_name))
-    extra = roles.kms_statements(wanted.encryption, lambda resource: f"{prefix}:kms:{region}:{account}:{resource}")
-    made = {name: roles.policy(name, queue_arn=queue, dlq_arn=dead, extra=extra) for name in roles.ROLES}
+    key = roles.kms_statements(wanted.encryption, lambda resource: f"{prefix}:kms:{region}:{account}:{resource}")
+    table = f"{prefix}:dynamodb:{region}:{account}:table/{wanted.ledger_table}"
+    made = {}
+    for name in roles.ROLES:
+        ledger = [ledger_table.statement(name, table, f"{table}/index/*")] if wanted.ledger_table else []
+        made[name] = roles.policy(name, queue_arn=queue, dlq_arn=dead, extra=[*key, *ledger])
     to_scripts(made[role] if role is not None else made)
 
 

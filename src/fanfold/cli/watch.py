@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import click
 from rich.console import Group, RenderableType
@@ -20,7 +20,8 @@ from fanfold.cli.common import beside, one_line, to_people
 from fanfold.errors import FanfoldError
 from fanfold.model import FanOut, QueueStatus, TaskState
 
-_BAR: int = 60
+_BAR: Final = 60
+"""Columns of the bar."""
 
 
 @dataclass(frozen=True, slots=True)

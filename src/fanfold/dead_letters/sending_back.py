@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -54,10 +54,12 @@ class SendingBack:
         decided = [
             _Decided(one, known, redriven.verdict(one, known)) for one, known in zip(piece, records, strict=True)
         ]
-        leftovers = [d.letter for d in decided if d.verdict is Verdict.LEFTOVER]
-        tally.leftovers += len(leftovers)
         reopened = await self._reopen([d for d in decided if d.verdict is Verdict.RERUN])
-        sent = await self._send(self._generations(decided, reopened, tally), tally, edit)
+        over = [d.verdict is Verdict.LEFTOVER or _superseded(d.letter, reopened) for d in decided]
+        leftovers = [d.letter for d, is_over in zip(decided, over, strict=True) if is_over]
+        tally.leftovers += len(leftovers)
+        wanted = [d for d, is_over in zip(decided, over, strict=True) if not is_over]
+        sent = await self._send(self._generations(wanted, reopened, tally), tally, edit)
         await self._note_sent(reopened, sent)
         return sent + leftovers
 
@@ -84,12 +86,7 @@ class SendingBack:
     ) -> list[tuple[DeadLetter, int | None]]:
         """The letters to send, each with its task's generation (None: the letter's next)."""
         found: list[tuple[DeadLetter, int | None]] = []
-        begun = {
-            (key, task.task_name): task.generation
-            for key, unsent in reopened.items()
-            for task in unsent.tasks
-            if task.generation == unsent.fan_out.generation
-        }
+        begun = {(key, name): unsent.fan_out.generation for key, unsent in reopened.items() for name in _begun(unsent)}
         for d in decided:
             if d.verdict is Verdict.SEND:
                 found.append((d.letter, None))
@@ -143,6 +140,21 @@ def death(letter: DeadLetter) -> Finish:
         dead=True,
         generation=letter.task.generation,
     )
+
+
+def _superseded(letter: DeadLetter, reopened: Mapping[str, Unsent]) -> bool:
+    """Whether it is a completion whose fan-out was opened again just now: there will be another."""
+    unsent = reopened.get(fan_out_of(letter) or "")
+    is_fold = letter.task is not None and letter.task.task_name == FOLD_NAME
+    return is_fold and unsent is not None and unsent.fan_out.completed_at is None
+
+
+def _begun(unsent: Unsent) -> set[str]:
+    """The names that a re-run has let begin in the fan-out's present generation."""
+    fan_out = unsent.fan_out
+    names = {task.task_name for task in unsent.tasks if task.generation == fan_out.generation}
+    # The fold that belongs to this generation has not begun: either there is none yet, or its tasks come first.
+    return names | {FOLD_NAME} if fan_out.completed_at is not None and fan_out.fold_state is None else names
 
 
 def _not_begun(task_name: str, fan_out_id: str) -> str:

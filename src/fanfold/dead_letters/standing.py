@@ -36,7 +36,8 @@ async def _fan_outs(ledger: Ledger, wanted: Sequence[str]) -> list[FanOut]:
 
 
 def _records(fan_out: FanOut) -> Iterable[TaskRecord]:
-    """Its tasks, and its completion as one more."""
+    """Its tasks, and its completion as one more: one that is being worked for, while tasks of its are left."""
     yield from fan_out.tasks
-    state = fan_out.fold_state or TaskState.PENDING
+    waits = TaskState.RUNNING if fan_out.completed_at is None else TaskState.PENDING
+    state = fan_out.fold_state or waits
     yield TaskRecord(task_name=FOLD_NAME, state=state, generation=fan_out.generation)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from fanfold.deploy import cloudformation_service
+from fanfold.deploy import cloudformation_service, ledger_table
 from fanfold.deploy.description import Description
 from fanfold.deploy.roles import ROLES, kms_statements, policy, trust
 from fanfold.deploy.scaling import Alarm, Service, alarms
@@ -31,7 +31,7 @@ def template(wanted: Description, service: Service | None = None) -> dict[str, A
         "Description": f"The queue {wanted.name}, its dead letter queue, alarms and roles, for Fanfold",
         "Parameters": {"AlarmTopic": {"Type": "String", "Default": "", "Description": "ARN of an SNS topic, or empty"}},
         "Conditions": {"HasAlarmTopic": {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmTopic"}, ""]}]}},
-        "Resources": _queues(wanted) | _alarms(wanted) | _roles(wanted),
+        "Resources": _queues(wanted) | _ledger(wanted) | _alarms(wanted) | _roles(wanted),
         "Outputs": {
             "QueueUrl": {"Value": {"Ref": "Queue"}, "Description": "FANFOLD_QUEUE_URL"},
             "DeadLetterQueueUrl": {"Value": {"Ref": "DeadLetterQueue"}, "Description": "FANFOLD_DLQ_URL"},
@@ -69,6 +69,10 @@ def _typed(key: str, value: str) -> Any:
     return json.loads(value) if key in _TYPED else value
 
 
+def _ledger(wanted: Description) -> Resources:
+    return {"LedgerTable": ledger_table.resource(wanted.ledger_table)} if wanted.ledger_table else {}
+
+
 def _alarms(wanted: Description) -> Resources:
     return {alarm.name: _alarm(alarm) for alarm in alarms(wanted)}
 
@@ -97,7 +101,7 @@ def _roles(wanted: Description) -> Resources:
 
 
 def _role(wanted: Description, role: str) -> dict[str, Any]:
-    document = policy(role, queue_arn=_arn("Queue"), dlq_arn=_arn("DeadLetterQueue"), extra=_key_rights(wanted))
+    document = policy(role, queue_arn=_arn("Queue"), dlq_arn=_arn("DeadLetterQueue"), extra=_extra(wanted, role))
     return {
         "Type": "AWS::IAM::Role",
         "Properties": {
@@ -107,8 +111,10 @@ def _role(wanted: Description, role: str) -> dict[str, Any]:
     }
 
 
-def _key_rights(wanted: Description) -> list[dict[str, Any]]:
-    return kms_statements(wanted.encryption, _key_arn)
+def _extra(wanted: Description, role: str) -> list[dict[str, Any]]:
+    indexes = {"Fn::Sub": "${LedgerTable.Arn}/index/*"}
+    ledger = [ledger_table.statement(role, _arn("LedgerTable"), indexes)] if wanted.ledger_table else []
+    return [*kms_statements(wanted.encryption, _key_arn), *ledger]
 
 
 def _key_arn(resource: str) -> dict[str, str]:

@@ -30,14 +30,14 @@ def resources(wanted: Description, service: Service) -> dict[str, dict[str, Any]
             "UpdateReplacePolicy": "Retain",
             "Properties": {"RetentionInDays": 30},
         },
-        "TaskDefinition": _task_definition(name, service),
+        "TaskDefinition": _task_definition(name, wanted, service),
         "Service": _service(service),
         "ScalableTarget": _target(service),
         "ScalingPolicy": _policy(wanted, service),
     }
 
 
-def _task_definition(name: str, service: Service) -> dict[str, Any]:
+def _task_definition(name: str, wanted: Description, service: Service) -> dict[str, Any]:
     return {
         "Type": "AWS::ECS::TaskDefinition",
         "Properties": {
@@ -48,12 +48,13 @@ def _task_definition(name: str, service: Service) -> dict[str, Any]:
             "Memory": str(service.memory),
             "TaskRoleArn": {"Fn::GetAtt": ["WorkerRole", "Arn"]},
             "ExecutionRoleArn": {"Ref": "ExecutionRole"},
-            "ContainerDefinitions": [_container(service)],
+            "ContainerDefinitions": [_container(wanted, service)],
         },
     }
 
 
-def _container(service: Service) -> dict[str, Any]:
+def _container(wanted: Description, service: Service) -> dict[str, Any]:
+    ledger = {"Name": "FANFOLD_LEDGER", "Value": {"Fn::Sub": "dynamodb://${LedgerTable}?region=${AWS::Region}"}}
     return {
         "Name": "worker",
         "Image": {"Ref": "Image"},
@@ -62,6 +63,7 @@ def _container(service: Service) -> dict[str, Any]:
         "Environment": [
             {"Name": "FANFOLD_QUEUE_URL", "Value": {"Ref": "Queue"}},
             {"Name": "FANFOLD_DLQ_URL", "Value": {"Ref": "DeadLetterQueue"}},
+            *([ledger] if wanted.ledger_table else []),
         ],
         "LogConfiguration": {
             "LogDriver": "awslogs",

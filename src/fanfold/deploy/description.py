@@ -29,6 +29,7 @@ _ID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32}"
 _PLACE: Final = r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:"
 _KMS_KEY: Final = re.compile(rf"(?:(?:{_PLACE}key/)?(?:{_ID})|(?:{_PLACE})?alias/[A-Za-z0-9/_-]+)")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+\.fifo")
+_TABLE: Final = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _REGION: Final = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
 _ACCOUNT: Final = re.compile(r"\d{12}")
 
@@ -40,6 +41,7 @@ class Description:
     `name` ends in `.fifo`; the dead letter queue is called `…-dlq.fifo` unless `dlq_name` says otherwise. Times are
     seconds. `visibility` is what a consumer other than Fanfold's gets; Fanfold's own leases are its workers'.
     `max_receive_count` is the backstop for crash loops, so it is well above the tasks' `max_attempts`.
+    `ledger_table`: a table on DynamoDB in templates; empty: none.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Description:
     high_throughput: bool = True
     encryption: str = SSE_SQS
     max_attempts: int = 5
+    ledger_table: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -59,6 +62,8 @@ class Description:
             raise ConfigurationError(f"queue {self.name!r} can't be its own dead letter queue; name another")
         object.__setattr__(self, "dlq_name", dead)
         check_encryption(self.encryption)
+        if self.ledger_table and not _TABLE.fullmatch(self.ledger_table):
+            raise ConfigurationError(f"table {self.ledger_table!r}: 3 to 255 letters, digits, '_', '-' and '.'")
         _within("max_receive_count", self.max_receive_count, 1, 1_000)
         _within("visibility", self.visibility, 0, 43_200)
         _within("retention", self.retention, 60, 14 * DAY)

@@ -1,6 +1,9 @@
-"""Setting a ledger up: its tables in PostgreSQL or SQLite."""
+"""Setting a ledger up: its table on DynamoDB, its tables in PostgreSQL or SQLite."""
 
 from __future__ import annotations
+
+import asyncio
+from typing import Final
 
 from fanfold import wiring
 from fanfold.clock import SystemClock
@@ -9,15 +12,22 @@ from fanfold.errors import NoLedgerError
 from fanfold.ledgers.protocol import Ledger
 from fanfold.urls import is_sqlite, parse_sqlite
 
+_DYNAMODB: Final = "dynamodb://"
+
 
 async def look(url: str) -> list[Change]:
     """What is missing of a ledger. Nothing is changed; whether tables are up to date is for `apply` to see.
 
     Raises:
         ConfigurationError: the URL can't be read.
+        LedgerError: DynamoDB can't be asked, or the table is another application's.
     """
     if url == wiring.NO_LEDGER:
         return []
+    if url.startswith(_DYNAMODB):
+        from fanfold.deploy import ledger_table  # noqa: PLC0415 - boto3 only where it is used
+
+        return await asyncio.to_thread(ledger_table.look, url)
     _ledger(url)  # which refuses what can't be read
     missing = is_sqlite(url) and not parse_sqlite(url).path.exists()
     return [Change(target=str(parse_sqlite(url).path))] if missing else []
@@ -31,6 +41,10 @@ async def apply(url: str) -> None:
     """
     if url == wiring.NO_LEDGER:
         return
+    if url.startswith(_DYNAMODB):
+        from fanfold.deploy import ledger_table  # noqa: PLC0415 - boto3 only where it is used
+
+        await asyncio.to_thread(ledger_table.apply, url)
     ledger = _ledger(url)
     try:
         await ledger.start()

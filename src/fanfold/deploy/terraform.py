@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fanfold.deploy import terraform_service
+from fanfold.deploy import ledger_table, terraform_service
 from fanfold.deploy.description import SSE_SQS, Description
 from fanfold.deploy.hcl import Block, Raw, document, encoded
 from fanfold.deploy.roles import ROLES, key_statement, policy, trust
@@ -41,6 +41,7 @@ def blocks(wanted: Description, service: Service | None = None) -> list[Block]:
     """The configuration's blocks."""
     topic = {"type": Raw("string"), "default": "", "description": "ARN of an SNS topic, or empty"}
     made = [Block("variable", ["alarm_topic"], topic), *_key(wanted), *_queues(wanted)]
+    made += [ledger_table.block(wanted.ledger_table)] if wanted.ledger_table else []
     made += [_alarm(wanted, alarm) for alarm in alarms(wanted)]
     for role in ROLES:
         made += _role(wanted, role)
@@ -96,7 +97,7 @@ def _alarm(wanted: Description, alarm: Alarm) -> Block:
 
 def _role(wanted: Description, role: str) -> list[Block]:
     rights = policy(
-        role, queue_arn=Raw(f"{QUEUE}.arn"), dlq_arn=Raw(f"{DEAD_LETTER_QUEUE}.arn"), extra=_key_rights(wanted)
+        role, queue_arn=Raw(f"{QUEUE}.arn"), dlq_arn=Raw(f"{DEAD_LETTER_QUEUE}.arn"), extra=_extra(wanted, role)
     )
     return [
         Block(
@@ -118,5 +119,7 @@ def _key(wanted: Description) -> list[Block]:
     return [Block("data", ["aws_kms_key", "queue"], {"key_id": wanted.encryption})]
 
 
-def _key_rights(wanted: Description) -> list[dict[str, Any]]:
-    return [] if wanted.encryption == SSE_SQS else [key_statement(Raw("data.aws_kms_key.queue.arn"))]
+def _extra(wanted: Description, role: str) -> list[dict[str, Any]]:
+    key = [] if wanted.encryption == SSE_SQS else [key_statement(Raw("data.aws_kms_key.queue.arn"))]
+    table, indexes = Raw("aws_dynamodb_table.ledger.arn"), Raw('"${aws_dynamodb_table.ledger.arn}/index/*"')
+    return [*key, *([ledger_table.statement(role, table, indexes)] if wanted.ledger_table else [])]

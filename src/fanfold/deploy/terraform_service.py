@@ -24,14 +24,14 @@ def blocks(wanted: Description, service: Service) -> list[Block]:
         *(Block("variable", [v], {"type": kind, "description": text}) for v, (kind, text) in _VARIABLES.items()),
         Block("data", ["aws_region", "current"], {}),
         Block("resource", ["aws_cloudwatch_log_group", "worker"], {"name_prefix": f"{name}-", "retention_in_days": 30}),
-        _task_definition(name, service),
+        _task_definition(name, wanted, service),
         _service(name, service),
         _target(service),
         _policy(wanted, service),
     ]
 
 
-def _task_definition(name: str, service: Service) -> Block:
+def _task_definition(name: str, wanted: Description, service: Service) -> Block:
     body = {
         "family": name,
         "requires_compatibilities": ["FARGATE"],
@@ -40,12 +40,14 @@ def _task_definition(name: str, service: Service) -> Block:
         "memory": service.memory,
         "task_role_arn": Raw("aws_iam_role.worker.arn"),
         "execution_role_arn": Raw("var.execution_role"),
-        "container_definitions": encoded([_container(service)]),
+        "container_definitions": encoded([_container(wanted, service)]),
     }
     return Block("resource", ["aws_ecs_task_definition", "worker"], body)
 
 
-def _container(service: Service) -> dict[str, Any]:
+def _container(wanted: Description, service: Service) -> dict[str, Any]:
+    address = Raw('"dynamodb://${aws_dynamodb_table.ledger.name}?region=${data.aws_region.current.name}"')
+    ledger = {"name": "FANFOLD_LEDGER", "value": address}
     return {
         "name": "worker",
         "image": Raw("var.image"),
@@ -54,6 +56,7 @@ def _container(service: Service) -> dict[str, Any]:
         "environment": [
             {"name": "FANFOLD_QUEUE_URL", "value": Raw("aws_sqs_queue.queue.id")},
             {"name": "FANFOLD_DLQ_URL", "value": Raw("aws_sqs_queue.dead_letter_queue.id")},
+            *([ledger] if wanted.ledger_table else []),
         ],
         "logConfiguration": {
             "logDriver": "awslogs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
@@ -128,6 +129,7 @@ class Signed:
             )
 
 
+@functools.lru_cache(maxsize=16)
 def _is_local(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

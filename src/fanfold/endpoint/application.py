@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from fanfold.endpoint import faults, json_protocol, query_protocol
+from fanfold.endpoint import faults, json_protocol, query_json, query_protocol
 from fanfold.endpoint.access import Guard
 from fanfold.endpoint.exchange import Request, Response
 from fanfold.endpoint.model import members, sqs_model
@@ -28,7 +28,7 @@ _UNREAD: Final = (405, 413)
 
 
 class Wire(Protocol):
-    """A protocol: the modules `json_protocol` and `query_protocol`."""
+    """A protocol: the modules `json_protocol`, `query_protocol` and `query_json`."""
 
     def parse(self, request: Request, /) -> tuple[str, dict[str, Any]]:
         """The action and its request. Raises SqsError."""
@@ -97,7 +97,7 @@ class Application:
         self._report(visit)
 
     async def _respond(self, scope: Scope, receive: Receive, visit: Visit) -> Response:
-        wire: Wire = json_protocol if any(name == b"x-amz-target" for name, _ in scope["headers"]) else query_protocol
+        wire = _wire(dict(scope["headers"]))
         visit.method = scope["method"]
         try:
             head = head_of(scope)
@@ -135,6 +135,13 @@ class Application:
         if action == "ReceiveMessage":
             return await self._polls.receive(payload, context, receive)
         return await self._engine.call(action, payload, context)
+
+
+def _wire(headers: Mapping[bytes, bytes]) -> Wire:
+    """The protocol that a request speaks, or asks to be answered in; its headers may be worth nothing yet."""
+    if b"x-amz-target" in headers:
+        return json_protocol
+    return query_json if query_json.CONTENT_TYPE in headers.get(b"accept", b"").decode("latin-1") else query_protocol
 
 
 def _parsed(wire: Wire, request: Request) -> tuple[str, dict[str, Any]]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
+from typing import Final
 
 from fanfold.endpoint.endpoint import Endpoint, Plan
 from fanfold.runner import Signals
 from fanfold.service import Deadline
+
+_GARBAGE: Final = 50_000
+"""Objects between two collections. Requests leave next to no cycles, and what thousands of waiting polls hold would be
+looked through again and again in vain."""
 
 
 def run_endpoint(plan: Plan, *, grace: float, on_start: Callable[[Endpoint], None]) -> None:
@@ -25,6 +31,8 @@ async def _serve(plan: Plan, grace: float, on_start: Callable[[Endpoint], None])
     endpoint = Endpoint(plan)
     signals = Signals()
     await endpoint.start()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
     on_start(endpoint)
     await signals.first.wait()
     deadline = Deadline(grace)

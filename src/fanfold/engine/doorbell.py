@@ -153,7 +153,8 @@ class Doorbell:
             line = self._lines.setdefault(queue, _Line())
             bell = Bell(queue, line)
             line.idle[bell] = None
-            self._occupied.set()
+            if not self._occupied.is_set():
+                self._occupied.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._tick, name="fanfold-doorbell", daemon=True)
                 self._thread.start()

@@ -41,8 +41,8 @@ class PostgresLedger:
         self.url = self._address.shown
         self._clock = clock or SystemClock()
         self._connections = Connections(self._address)
-        self._claims: Company[Claim, Claimed | None] = Company(self._claim, self._connections.threads)
-        self._finishes: Company[Finish, Recorded] = Company(self._finish, self._connections.threads)
+        self._claims: Company[Claim, Claimed | None] = Company(self._claim, self._connections.start)
+        self._finishes: Company[Finish, Recorded] = Company(self._finish, self._connections.start)
 
     async def start(self) -> None:
         """Connect, and bring the tables up to date. Idempotent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from typing import Final, Generic, TypeVar
 
 from fanfold.errors import FanfoldError
@@ -20,29 +20,33 @@ _MOST: Final = 500
 class Company(Generic[T, R]):
     """Hands calls of one kind to `ask`, one round trip at a time, from any thread.
 
-    1. A call that finds none under way goes at once, in a thread of `threads`.
+    1. A call that finds none under way goes at once, in a thread that `start` has.
     2. Those that come meanwhile go together in the next one, in their order; each gets its own entries' answers.
     3. If a common round trip fails for good, each call goes alone: one bad value fails its own call only.
 
     It tries nothing again: a failure that may pass is its callers' to wait for.
     """
 
-    def __init__(self, ask: Callable[[Sequence[T]], Sequence[R]], threads: Callable[[], Executor]) -> None:
+    def __init__(
+        self, ask: Callable[[Sequence[T]], Sequence[R]], start: Callable[[Callable[[], None]], object]
+    ) -> None:
         self._ask = ask
-        self._threads = threads
+        self._start = start
         self._guard = threading.Lock()
         self._waiting: deque[tuple[Sequence[T], Future[list[R]]]] = deque()
         self._under_way = False
 
     def add(self, entries: Sequence[T]) -> Future[list[R]]:
-        """Hand entries over; the future gets an answer for each, in their order, or a FanfoldError."""
+        """Hand entries over; the future gets an answer for each, in their order, or a FanfoldError.
+
+        Raises what `start` raises: then nothing is under way, and nothing waits.
+        """
         answers: Future[list[R]] = Future()
-        threads = self._threads()
         with self._guard:
-            self._waiting.append((entries, answers))
             if not self._under_way:
-                self._under_way = True
-                threads.submit(self._go_on)
+                self._start(self._go_on)
+            self._under_way = True
+            self._waiting.append((entries, answers))
         return answers
 
     def _go_on(self) -> None:

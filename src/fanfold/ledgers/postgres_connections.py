@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import sql as composing
@@ -19,6 +19,8 @@ from fanfold.ledgers import postgres_errors
 from fanfold.ledgers.postgres_address import PostgresAddress
 
 Connection = psycopg.Connection[DictRow]
+
+R = TypeVar("R")
 
 STATEMENTS: Final = sql.load("fanfold.ledgers", "postgres.sql")
 
@@ -57,14 +59,15 @@ class Connections:
 
     def submit(self, name: str, values: Mapping[str, Any]) -> Future[list[DictRow]]:
         """Run a statement in a thread; the future gets its rows, or a LedgerError."""
-        return self.threads().submit(self.run, name, values)
+        return self.start(lambda: self.run(name, values))
 
-    def threads(self) -> ThreadPoolExecutor:
-        """The threads, each of which may `run`. Raises LedgerError where they have ended."""
+    def start(self, work: Callable[[], R]) -> Future[R]:
+        """Do something in a thread, which may `run`. Raises LedgerError where the threads have ended."""
         self._refuse_after_fork()
-        if self._threads is None:
-            raise LedgerError(f"ledger {self._address.shown}: it is closed; open the app before using it")
-        return self._threads
+        if self._threads is not None:
+            with suppress(RuntimeError):  # they end in this moment
+                return self._threads.submit(work)
+        raise LedgerError(f"ledger {self._address.shown}: it is closed; open the app before using it")
 
     def run(self, name: str, values: Mapping[str, Any]) -> list[DictRow]:
         """Run a statement here; answers its rows. Raises what `postgres_errors.told` says."""
@@ -119,5 +122,8 @@ def composed(schema: str) -> Mapping[str, composing.Composed]:
 
 def _ended(connection: Connection) -> bool:
     """Whether the server has ended an idle connection: it says so, or closes it, and else it says nothing."""
-    waiting, _, _ = select.select([connection.fileno()], [], [], 0)
-    return bool(waiting) or connection.closed
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

@@ -180,6 +180,8 @@ class Ledger(Protocol):
 
         They are pending, in the fan-out's next generation, which ends without an early end or a deadline and has a fold
         of its own. Answers what must be sent: no tasks, and the same generation, where there was nothing to re-run.
+        With the name `FOLD_NAME` and no task to re-run, a fan-out that is complete, and whose fold is dead, begins its
+        next generation for the sake of another fold alone: it stays complete, and the caller sends that fold.
         None: there is no such fan-out.
         """
 

@@ -75,10 +75,12 @@ def rerun(
     number = _number(connection, fan_out_id)
     if number is None:
         return None
-    names = _terminal(connection, number) if task_names is None else task_names
+    names = _terminal(connection, number) if task_names is None else list(task_names)
     values = [{"number": number, "task_name": name, "failed_only": failed_only, "now": now} for name in names]
     if connection.executemany(SQL["rerun_task"], values).rowcount > 0:
         connection.execute(SQL["reopen"], {"number": number, "now": now})
+        connection.execute(SQL["forget_fold"], (number, FOLD_NAME))
+    elif FOLD_NAME in names and connection.execute(SQL["refold"], {"number": number, "fold": FOLD_NAME}).rowcount:
         connection.execute(SQL["forget_fold"], (number, FOLD_NAME))
     return rows.unsent_of(connection, fan_out_id)
 

@@ -144,6 +144,12 @@ SET generation = generation + 1, completed_at = NULL, ended = NULL, purge_at = N
     fold_begun = 0, sent = 0, touched_at = :now
 WHERE number = :number;
 
+-- name: refold
+-- Begins the next generation of a complete fan-out whose fold is dead, for the sake of another fold alone.
+UPDATE fan_outs SET generation = generation + 1, fold_begun = 0
+WHERE number = :number AND completed_at IS NOT NULL
+  AND EXISTS (SELECT 1 FROM tasks WHERE fan_out = :number AND task_name = :fold AND state = 'dead');
+
 -- name: forget_fold
 -- Drops the fold of the generation before.
 DELETE FROM tasks WHERE fan_out = ? AND task_name = ?;

@@ -257,6 +257,12 @@ BEGIN
             early = false, fold_begun = false, sent = false, touched_at = now
         WHERE number = f.number;
         DELETE FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold';
+    ELSIF 'fanfold.fold' = ANY (names) AND f.completed_at IS NOT NULL THEN
+        -- The completion alone, for its own sake: it is dead, and the next generation has another.
+        DELETE FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold' AND state = 'dead';
+        IF FOUND THEN
+            UPDATE fan_outs SET generation = generation + 1, fold_begun = false WHERE number = f.number;
+        END IF;
     END IF;
     RETURN true;
 END $$;
