@@ -12,6 +12,8 @@ from fanfold import ids, limits
 lookalikes = st.text("-1aé ", min_size=1, max_size=6)
 awkward = st.text(st.characters(exclude_categories=()), max_size=200)
 names = lookalikes | awkward | st.text("ab", min_size=80, max_size=90)
+# Two for their characters and one for its length: none is found by trying, of which Hypothesis tires.
+refused = st.builds(str.__add__, st.sampled_from([" ", "é", "a" * (limits.MAX_ID_LENGTH + 1)]), names)
 generations = st.integers(0, 3)
 plain = st.text("abcXYZ019_.:/", min_size=1, max_size=40)
 moments = st.floats(0, 4e9)
@@ -97,9 +99,10 @@ def test_a_group_strategy_may_be_any_function():
     assert ids.group_id("doc-1", "words", lambda entity, task: f"{task}/{entity[:3]}") == "words/doc"
 
 
-@given(*[names] * 2)
+@given(*[refused] * 2)
 def test_two_groups_that_must_be_digested_stay_two(one, other):
-    assume(one != other and not limits.is_sqs_id(one) and not limits.is_sqs_id(other))
+    assume(one != other)
+    assert not limits.is_sqs_id(one)
     assert ids.group_id(one, "", ids.group_per_entity) != ids.group_id(other, "", ids.group_per_entity)
 
 

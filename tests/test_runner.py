@@ -169,7 +169,6 @@ def test_a_queue_that_cant_be_opened_is_its_error_and_not_waited_for(tmp_path):
 def test_a_closing_that_never_ends_doesnt_hold_up_the_end(url, monkeypatch):
     app = Fanfold(url)
     endless(app)
-    on(app, "worker.stopped", signal.SIGTERM)
     on(app, "worker.started", signal.SIGTERM)
     close, tried = app.close_async, []
 
