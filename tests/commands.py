@@ -20,7 +20,7 @@ _RUN = 'os.execv(sys.executable, [sys.executable, "-m", "fanfold", *sys.argv[1:]
 _OWN_TERMINAL = "import fcntl, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
 _FANFOLD = [sys.executable, "-c", f"{_HEED_CTRL_C}; {_RUN}"]
 _FANFOLD_IN_TERMINAL = [sys.executable, "-c", f"{_HEED_CTRL_C}; {_OWN_TERMINAL}; {_RUN}"]
-_PATIENCE = 60
+_PATIENCE = 300
 _OURS = re.compile("FANFOLD_|SQS_|AWS_|NO_COLOR|FORCE_COLOR|TTY_|COLUMNS|LINES")
 ESCAPE = "\x1b"
 
