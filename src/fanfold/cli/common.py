@@ -72,9 +72,41 @@ def finite_seconds(_: click.Context, __: click.Parameter, value: float | None) -
     return value
 
 
+_UNTIL_STOPPED: Final = (
+    click.option(
+        "--grace",
+        type=float,
+        callback=finite_seconds,
+        metavar="SECONDS",
+        help="Time to stop in. [else: the application's, FANFOLD_GRACE, 30]",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+        help="What goes to standard error; debug tells of every event.",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="Lines for people, or one JSON object a line.",
+    ),
+)
+
+
 def addresses(command: F) -> F:
     """Add the options that say where queue and ledger are."""
     for option in reversed(_ADDRESSES):
+        command = option(command)
+    return command
+
+
+def until_stopped(command: F) -> F:
+    """Add the options of a command that runs until it is stopped: `--grace`, `--log-level` and `--log-format`."""
+    for option in reversed(_UNTIL_STOPPED):
         command = option(command)
     return command
 

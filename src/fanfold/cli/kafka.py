@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from fanfold.cli import logs
-from fanfold.cli.common import addresses, finite_seconds, load
+from fanfold.cli.common import addresses, load, until_stopped
 from fanfold.errors import FanfoldError, PoisonEventError
 from fanfold.sources import settings
 from fanfold.sources.order import Order
@@ -76,27 +76,7 @@ POISON: Final = 3
     help="One of librdkafka's options, such as security.protocol=SASL_SSL; may be repeated.",
 )
 @addresses
-@click.option(
-    "--grace",
-    type=float,
-    callback=finite_seconds,
-    metavar="SECONDS",
-    help="Time to stop in. [else: the application's, FANFOLD_GRACE, 30]",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="What goes to standard error; debug tells of every event.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Lines for people, or one JSON object a line.",
-)
+@until_stopped
 def kafka(
     target: str,
     *,

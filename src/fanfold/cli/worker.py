@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fanfold.cli import logs
-from fanfold.cli.common import addresses, finite_seconds, load
+from fanfold.cli.common import addresses, finite_seconds, load, until_stopped
 from fanfold.runner import run_worker
 
 
@@ -28,27 +28,7 @@ from fanfold.runner import run_worker
     help="How long a message is held before it must be extended; a crashed worker's tasks are back after it. "
     "[else: the application's, FANFOLD_LEASE, 60]",
 )
-@click.option(
-    "--grace",
-    type=float,
-    callback=finite_seconds,
-    metavar="SECONDS",
-    help="Time to stop in. [else: the application's, FANFOLD_GRACE, 30]",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="What goes to standard error; debug tells of every start.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Lines for people, or one JSON object a line.",
-)
+@until_stopped
 def worker(target: str, log_level: str, log_format: str, **overrides: Any) -> None:
     """Work on the tasks of the application MODULE:NAME until stopped.
 
