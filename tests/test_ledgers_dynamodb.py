@@ -234,15 +234,18 @@ async def test_what_dynamodb_leaves_undone_for_too_long_is_a_ledger_that_is_away
         await opening
 
 
-# Claims whose answer was lost
+# Requests whose answer was lost
+
+
+class Twice(Wrapped):
+    """Makes each request twice, as boto3 does where the answer to the first was lost."""
+
+    def around(self, _name, _payload, call):
+        call()
+        return call()
 
 
 async def test_a_claim_that_boto3_made_twice_counts_one_attempt(connect, dynamodb_client):
-    class Twice(Wrapped):
-        def around(self, _name, _payload, call):
-            call()
-            return call()
-
     made = await connect(Twice(dynamodb_client))
     await completed(made, "f1")
     [done] = await made.tasks("f1")
@@ -250,6 +253,15 @@ async def test_a_claim_that_boto3_made_twice_counts_one_attempt(connect, dynamod
     assert (await claim(made, FOLD_NAME)).attempt == 1
     assert (await finish(made, FOLD_NAME)).applied
     assert (await made.get("f1")).fold_state is TaskState.SUCCEEDED
+
+
+async def test_a_dead_fold_that_boto3_ran_again_twice_begins_one_generation(connect, dynamodb_client):
+    made = await connect(Twice(dynamodb_client))
+    await completed(made, "f1")
+    await run(made, FOLD_NAME, failure=Failure(type="LookupError", message="no roof"), dead=True)
+    unsent = await made.rerun("f1", [FOLD_NAME])
+    assert (unsent.fan_out.generation, unsent.fan_out.fold_state) == (1, None)
+    assert (await claim(made, FOLD_NAME, generation=1)).attempt == 1
 
 
 # Openings that were left

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import pytest
-from ledger_kinds import LEDGERS
+from ledger_kinds import LARGE, LEDGERS
 
 
 @pytest.fixture(params=LEDGERS)
 def connect(request, tmp_path, clock):
     """Makes ledgers on one store, as several processes would."""
     return lambda: LEDGERS[request.param](request, tmp_path, clock)
+
+
+@pytest.fixture
+def count(request):
+    """How many tasks a large plan has in a ledger of this kind."""
+    return LARGE[request.node.callspec.params["connect"]]
 
 
 @pytest.fixture

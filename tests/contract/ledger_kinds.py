@@ -24,3 +24,5 @@ def dynamodb(request, folder, clock):
 
 
 LEDGERS = {"sqlite": sqlite, "postgres": postgres, "dynamodb": dynamodb}
+LARGE = {"sqlite": 2_500, "postgres": 2_500, "dynamodb": 250}
+"""Tasks of a large plan: more than one statement writes, and for DynamoDB than one bucket holds or one batch writes."""

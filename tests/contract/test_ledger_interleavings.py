@@ -141,6 +141,15 @@ class Interleavings(RuleBasedStateMachine):
         assert [task.task_name for task in answer.tasks] == waiting
         assert answer.fan_out.generation == self.generation
 
+    @precondition(lambda self: self.fold and self.fold.state is TaskState.DEAD)
+    @rule()
+    def a_dead_fold_is_run_again(self):
+        answer = self.runner.run(self.ledger.rerun(self.fan_out_id, [FOLD_NAME]))
+        self.generation += 1
+        self.folds.append(self.fold)
+        self.fold, self.fold_sent = None, True
+        assert (list(answer.tasks), answer.fan_out.generation) == ([], self.generation)
+
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), lost=st.booleans())
     def a_run_ends(self, data, lost):

@@ -158,9 +158,8 @@ def _begun(unsent: Unsent) -> set[str]:
 
 
 def _not_begun(task_name: str, fan_out_id: str) -> str:
-    if task_name == FOLD_NAME:
-        return f"the completion of fan-out {fan_out_id} is dead in the ledger; `fanfold rerun {fan_out_id} --all`"
-    return f"task {task_name!r} of fan-out {fan_out_id} was changed by somebody else meanwhile; repeat the redrive"
+    named = "the completion" if task_name == FOLD_NAME else f"task {task_name!r}"
+    return f"{named} of fan-out {fan_out_id} was changed by somebody else meanwhile; repeat the redrive"
 
 
 def _pieces(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
