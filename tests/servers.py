@@ -95,7 +95,7 @@ class FanfoldServer:
 
     def finish(self) -> str:
         """Wait for its end; answers what it wrote to standard error."""
-        written = self.process.communicate(timeout=60)[1]
+        written = self.process.communicate(timeout=300)[1]
         return str(written)
 
 

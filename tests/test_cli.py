@@ -71,7 +71,7 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_traceback(tmp_path):
     with open(writer, "wb") as nowhere:  # noqa: PTH123 - a pipe's end has no path
         ran = subprocess.run(
             [sys.executable, "-m", "fanfold", "status"],
-            cwd=tmp_path, env=environment(), stdout=nowhere, stderr=subprocess.PIPE, timeout=60, check=False,
+            cwd=tmp_path, env=environment(), stdout=nowhere, stderr=subprocess.PIPE, timeout=300, check=False,
         )  # fmt: skip
     assert (ran.returncode, ran.stderr) == (1, b"")
 

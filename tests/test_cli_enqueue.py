@@ -246,7 +246,7 @@ async def test_a_line_does_not_wait_for_the_next_and_ctrl_c_ends_with_130(here):
         async with Fanfold(URL) as app:
             [delivery] = await (await app.broker()).receive(1, wait=20, lease=60)
         process.send_signal(signal.SIGINT)
-        stdout, _ = process.communicate(timeout=60)
+        stdout, _ = process.communicate(timeout=300)
     assert "doc-1" in delivery.body
     assert process.returncode == 130
     assert stdout.startswith("1 event(s): 1 task(s) enqueued")

@@ -81,7 +81,7 @@ def test_all_fan_outs_are_watched_until_ctrl_c(app, fan_out_id, tmp_path):
         while second not in process.stdout.readline():
             pass
         process.send_signal(2)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
         assert (process.returncode, errors.strip()) == (130, "Interrupted.")
 
 

@@ -180,7 +180,7 @@ def test_a_worker_works_until_a_signal_and_exits_with_0(write, number):
         log = next_event(process, "task.completed")
         assert re.search(r"task.completed entity_id=doc-1 task_name=title", log)
         process.send_signal(number)
-        stdout, log = process.communicate(timeout=60)
+        stdout, log = process.communicate(timeout=300)
         assert (process.returncode, stdout) == (0, "")
         assert "worker.stopped" in log
         assert app.fan_out(fan_out_id).get().results == {"title": "DOC-1"}
@@ -192,7 +192,7 @@ def test_the_log_can_be_json_for_machines(write):
     with started("worker", "worker_app:app", "--log-format", "json", "--concurrency", "3", cwd=folder) as process:
         event = json.loads(next_event(process, "worker.started"))
         process.send_signal(signal.SIGTERM)
-        _, rest = process.communicate(timeout=60)
+        _, rest = process.communicate(timeout=300)
     assert (event["event"], event["level"], event["concurrency"]) == ("worker.started", "info", 3)
     assert [json.loads(line)["event"] for line in rest.splitlines()][-1] == "worker.stopped"
 
@@ -204,7 +204,7 @@ def test_the_log_can_be_quiet(write):
         with started("worker", "worker_app:app", "--log-level", "warning", cwd=folder) as process:
             assert "task.retried" in process.stderr.readline()  # the first line: nothing was said of the start
             process.send_signal(signal.SIGTERM)
-            assert process.communicate(timeout=60)[1] == ""
+            assert process.communicate(timeout=300)[1] == ""
 
 
 def next_event(process, name):

@@ -57,7 +57,7 @@ async def test_the_first_application_does_what_the_session_says(tmp_path, kafka_
         [dead] = kafka_mock.records("documents.dead", 1)
         for process in (reading, working):
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
+            process.communicate(timeout=300)
     assert (reading.returncode, working.returncode) == (0, 0)
     assert b'"results":{"title":"Doc-1","language":"en"}' in completion.value()
     assert dead.value() == b"none"

@@ -49,7 +49,7 @@ def produce(*arguments, cwd, broker):
 
 def stop(process):
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     return said
 

@@ -79,7 +79,7 @@ def test_the_first_application_does_what_the_session_says(here):
     with started(*work.split()[1:], cwd=here) as worker:
         assert worker.stdout.readline() == "doc-123 {'yearBuilt': 1997, 'roofType': 'gable'} {}\n"
         worker.send_signal(signal.SIGINT)
-        worker.communicate(timeout=60)
+        worker.communicate(timeout=300)
     assert worker.returncode == 0
     assert re.search(r"doc-123 +2 +2 +0 +0 +0 +complete", run(look, here))
     assert "0 task(s) enqueued, 0 known to the queue already, 2 done before" in run(again, here)

@@ -57,7 +57,7 @@ async def test_enqueued_by_two_callers_of_one_loop_at_once(app, runs):
 
 
 async def test_enqueued_by_two_threads_at_once(app, runs):
-    start = threading.Barrier(2, timeout=60)
+    start = threading.Barrier(2, timeout=300)
 
     def call():
         start.wait()
