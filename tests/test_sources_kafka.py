@@ -259,9 +259,9 @@ async def test_what_waits_behind_a_stuck_record_shows_as_lag(gated, cluster):
     async with running(gated.app, cluster, topic, group) as run:
         await run.until_done(3)
         await run.until(lambda: run.source._consumer.standing.lag.get((topic, 0)) == 3)
+        run.source._report()  # now: on a busy machine the group may take the partition away before the stop's own report
+        assert run.of("kafka.progress")[-1]["lag_by_partition"] == {f"{topic}:0": 3}
         await run.stop(0.5)
-        said = await run.until_said("kafka.progress")
-    assert said["lag_by_partition"] == {f"{topic}:0": 3}
 
 
 async def test_without_a_broker_the_start_fails_with_the_address_and_a_cure(gated, monkeypatch):
