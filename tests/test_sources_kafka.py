@@ -259,7 +259,7 @@ async def test_what_waits_behind_a_stuck_record_shows_as_lag(gated, cluster):
     async with running(gated.app, cluster, topic, group) as run:
         await run.until_done(3)
         await run.until(lambda: run.source._consumer.standing.lag.get((topic, 0)) == 3)
-        run.source._report()  # now: on a busy machine the group may take the partition away before the stop's own report
+        run.source._report()  # now: a busy machine may lose the partition before the last report
         assert run.of("kafka.progress")[-1]["lag_by_partition"] == {f"{topic}:0": 3}
         await run.stop(0.5)
 
