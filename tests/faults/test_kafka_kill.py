@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from multiprocessing.connection import wait
 
 import apps
@@ -23,6 +24,8 @@ RECORDS_A_ROUND = AT_ONCE * MOST_ENQUEUED
 """So many that one source at least gets to its strike."""
 LONGEST_STRIKE = 0.03
 LONGEST_ROUND = 0.3
+CRASHED = -signal.SIGSEGV
+"""librdkafka was seen to crash once in hundreds of these ends. To the promise it is one more way to be killed."""
 
 
 @pytest.fixture
@@ -80,7 +83,7 @@ async def massacre(site, rng, cluster, client, topic):
         for source in dead or [rng.choice(crew)]:
             source.kill()
             source.join()
-            assert source.exitcode == KILLED
+            assert source.exitcode in {KILLED, CRASHED}
             crew.remove(source)
             killed += 1
         await assert_nothing_uncovered(site, cluster, client["group.id"], topic)
