@@ -65,6 +65,12 @@ def test_a_full_worker_settles_as_many_together_as_end_while_one_waits():
     assert course.done / course.receives == pytest.approx(company(100 / 3), rel=0.05)
 
 
+def test_a_task_that_comes_to_waiting_workers_begins_at_once_however_many_polls_have_ended_empty_before():
+    course = simulate(Scenario(tasks=500, seconds=1.0, concurrency=10, workers=5, rate=0.02))
+    assert course.empty > 500
+    assert course.longest_wait < 1
+
+
 def test_more_than_can_be_done_waits_for_ever_and_the_formula_says_so():
     assert expected_wait(11, 1.0, 10) == math.inf
     course = simulate(Scenario(tasks=20_000, seconds=1.0, concurrency=10, rate=100))

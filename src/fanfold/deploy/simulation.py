@@ -52,7 +52,7 @@ class _World:
         self.over = env.event()
         self._waiting: deque[Waiting] = deque()
         self._in_flight = 0
-        self._polls: deque[simpy.Event] = deque()
+        self._polls: dict[simpy.Event, None] = {}
 
     def start(self) -> None:
         """Let it come in: at random, or all at once."""
@@ -72,8 +72,12 @@ class _World:
     def wait_for_some(self) -> simpy.Event:
         """Happens when something is there to receive."""
         event = self.env.event()
-        self._polls.append(event)
+        self._polls[event] = None
         return event
+
+    def wait_no_more(self, event: simpy.Event) -> None:
+        """Its poll has ended: what comes later is another's to be told."""
+        self._polls.pop(event, None)
 
     def away(self) -> float:
         """Seconds until the queue answers: 0 unless its region is away."""
@@ -126,9 +130,9 @@ class _World:
 
     def _wake(self) -> None:
         for _ in range(min(len(self._polls), -(-len(self._waiting) // _BATCH))):
-            event = self._polls.popleft()
-            if not event.triggered:
-                event.succeed()
+            event = next(iter(self._polls))
+            del self._polls[event]
+            event.succeed()
 
 
 class _Worker:
@@ -161,7 +165,9 @@ class _Worker:
         tasks = world.take(count)
         ends = self._env.timeout(scenario.poll)
         while not tasks and not ends.processed:
-            yield world.wait_for_some() | ends
+            some = world.wait_for_some()
+            yield some | ends
+            world.wait_no_more(some)
             tasks = world.take(count)
         world.course.empty += not tasks
         self._polls -= 1
