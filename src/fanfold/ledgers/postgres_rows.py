@@ -9,6 +9,7 @@ import msgspec
 from psycopg.rows import DictRow
 
 from fanfold import codec
+from fanfold.ledgers import endings
 from fanfold.ledgers.protocol import Claim, Claimed, Finish, Plan, Recorded, Unsent
 from fanfold.model import FOLD_NAME, Ended, Failure, FanOut, Progress, TaskRecord, TaskSpec, TaskState
 
@@ -45,20 +46,7 @@ def ids(of: Sequence[Claim] | Sequence[Finish]) -> list[str]:
 
 def finishes(of: Sequence[Finish]) -> str:
     """The ends of attempts."""
-    return encode(
-        [
-            {
-                "fan_out_id": finish.fan_out_id,
-                "task_name": finish.task_name,
-                "attempt": finish.attempt,
-                "generation": finish.generation,
-                "state": finish.state.value,
-                "result": finish.result,
-                "failure": encode(finish.failure) if finish.failure else None,
-            }
-            for finish in of
-        ]
-    )
+    return encode([endings.values(finish) for finish in of])
 
 
 def claimed(row: DictRow) -> Claimed | None:

@@ -6,10 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
-from fanfold.ledgers import rows
-from fanfold.ledgers.endings import CANCELLED_BY
+from fanfold.ledgers import endings, rows
 from fanfold.ledgers.protocol import Cancelled, Claim, Claimed, Finish, Recorded, Unsent
 from fanfold.ledgers.rows import SQL
 from fanfold.model import FOLD_NAME, Ended, TaskState
@@ -51,7 +48,7 @@ def cancel(
     number = _number(connection, fan_out_id)
     if number is None:
         return None
-    values = {"number": number, "failure": CANCELLED_BY[ended], "now": now}
+    values = {"number": number, "failure": endings.CANCELLED_BY[ended], "now": now}
     if task_names is None:
         names = [name for (name,) in connection.execute(SQL["cancel_rest"], values).fetchall()]
         connection.execute(SQL["complete"], {"number": number, "ended": ended, "now": now})
@@ -127,16 +124,7 @@ def _fold_refusal(
 
 
 def _end(connection: sqlite3.Connection, finish: Finish, now: float) -> bool:
-    values = {
-        "fan_out_id": finish.fan_out_id,
-        "task_name": finish.task_name,
-        "attempt": finish.attempt,
-        "generation": finish.generation,
-        "state": finish.state.value,
-        "result": finish.result,
-        "failure": msgspec.json.encode(finish.failure).decode() if finish.failure else None,
-        "now": now,
-    }
+    values = endings.values(finish) | {"now": now}
     if connection.execute(SQL["finish"], values).rowcount:
         return True
     return connection.execute(SQL["finished_so"], values).fetchone() is not None
@@ -154,7 +142,7 @@ def _conclude(connection: sqlite3.Connection, fan_out_id: str, now: float) -> No
     connection.execute(SQL["complete"], {"number": number, "ended": ended, "now": now})
     if left and cancel_rest:
         connection.execute(
-            SQL["cancel_rest"], {"number": number, "failure": CANCELLED_BY[ended], "now": now}
+            SQL["cancel_rest"], {"number": number, "failure": endings.CANCELLED_BY[ended], "now": now}
         ).fetchall()
 
 
