@@ -24,6 +24,9 @@ RECORDS_A_ROUND = AT_ONCE * MOST_ENQUEUED
 """So many that one source at least gets to its strike."""
 LONGEST_STRIKE = 0.03
 LONGEST_ROUND = 0.3
+IMPATIENT = {"session.timeout.ms": 500, "heartbeat.interval.ms": 50, "max.poll.interval.ms": 3_000}
+"""The mock cluster never answers those who wait to join when another one dies in the middle of that. They ask again,
+some seconds after the last of these."""
 CRASHED = -signal.SIGSEGV
 """librdkafka was seen to crash once in hundreds of these ends. To the promise it is one more way to be killed."""
 
@@ -37,7 +40,7 @@ def site(make_site):
 async def test_sources_killed_at_random_points_lose_no_event_and_enqueue_none_twice(site, rng):
     with mock_cluster() as cluster:
         topic, group = cluster.topic(PARTITIONS), cluster.group()
-        client = cluster.client | {"group.id": group, "session.timeout.ms": 500, "heartbeat.interval.ms": 50}
+        client = cluster.client | {"group.id": group, **IMPATIENT}
         worker = site.start(kafka_worker)
         names = await massacre(site, rng, cluster, client, topic)
         await finish(site, cluster, client, topic, len(names))
