@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 
 import boto3
 import hypothesis
@@ -132,3 +133,22 @@ def a_queue(sqs_client):
     yield url, dlq
     sqs_client.delete_queue(QueueUrl=url)
     sqs_client.delete_queue(QueueUrl=dlq)
+
+
+@pytest.fixture
+def no_aws(tmp_path, monkeypatch):
+    """Nothing of this machine's own settings for AWS, and no keys."""
+    for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return monkeypatch
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder, in which commands run."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import threading
 from concurrent.futures import Future
@@ -256,14 +255,9 @@ async def test_keys_that_no_header_can_carry_are_refused_by_name(of, keys, what)
 
 
 @pytest.fixture
-def environment(monkeypatch, tmp_path):
+def environment(no_aws):
     """Nothing of this machine's own settings."""
-    for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    return monkeypatch
+    return no_aws
 
 
 @pytest.fixture

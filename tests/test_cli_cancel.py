@@ -9,14 +9,9 @@ from commands import Terminal
 from fanfold import Ended, Fanfold, Reject, TaskState, testing
 from fanfold.cli import main
 
+pytestmark = pytest.mark.usefixtures("here")
+
 URL = "sqlite:///tasks.db"
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Commands run in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture

@@ -10,15 +10,10 @@ from commands import fanfold, started
 from fanfold import Fanfold, limits
 from fanfold.cli import main
 
+pytestmark = pytest.mark.usefixtures("here")
+
 URL = "sqlite:///tasks.db"
 OVERSIZED = json.dumps({"a": "x" * limits.MAX_REQUEST_BYTES})
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Commands run in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def enqueue(*arguments, stdin=None):

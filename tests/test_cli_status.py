@@ -11,14 +11,9 @@ from commands import fanfold
 from fanfold import Fanfold, FanOutOptions, Reject, testing
 from fanfold.cli import main
 
+pytestmark = pytest.mark.usefixtures("here")
+
 URL = "sqlite:///tasks.db"
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Commands run in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
