@@ -28,8 +28,8 @@ IMPATIENT = {"session.timeout.ms": 500, "heartbeat.interval.ms": 50, "max.poll.i
 """The mock cluster never answers those who wait to join when another one dies in the middle of that. They ask again,
 some seconds after the last of these."""
 CRASHED = -signal.SIGSEGV
-"""librdkafka 2.16.0 follows a null pointer now and then, in `rd_kafka_sticky_assignor_assign_cb`, when a member that leads
-the group divides partitions while others die. To the promise it is one more way to be killed."""
+"""librdkafka 2.16.0 follows a null pointer now and then, in `rd_kafka_sticky_assignor_assign_cb`, when a group's
+leader divides partitions while others die. To the promise it is one more way to be killed."""
 
 
 @pytest.fixture
