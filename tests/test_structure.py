@@ -24,7 +24,7 @@ LAYERS = {
     "settings slots sql telemetry tolerance turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)* engine(\.\w+)?",
-    "parts": "cancellations claims executor intake lane leases producer reconciler settler worker",
+    "parts": "cancellations claims executor intake lane lanes leases producer reconciler runs settler worker",
     "sources": r"sources(\.(?!kafka|runner)\w+)?",
     "application": r"app dead_letters(\.\w+)? declarations fan_outs wiring",
     "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? deploy(\.\w+)? endpoint(\.\w+)? handler runner "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Final
 
 import msgspec
 
@@ -11,26 +11,8 @@ from fanfold import ids, limits
 from fanfold.errors import InvalidInputError, MalformedMessageError
 from fanfold.model import Json, Message, Task
 
-# Bounded, since a number that a ledger can't hold would fail the whole batch of claims that it is in.
-_Generation = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
-
-
-class _Body(msgspec.Struct, frozen=True, kw_only=True):
-    """The wire's record. Only the two names are required: what they mean can't be guessed, the rest has defaults."""
-
-    entity_id: str
-    task_name: str
-    task_config: dict[str, Any] = {}
-    metadata: dict[str, Any] = {}
-    timestamp: str = ""
-    retry_count: int = 0
-    total_tasks: int = 1
-    fan_out_id: str | None = None
-    generation: _Generation = 0
-
-
-_decode: Final = msgspec.json.Decoder(_Body).decode
-_FIELDS: Final = _Body.__struct_fields__
+_decode: Final = msgspec.json.Decoder(Task).decode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def timestamp(now: float) -> str:
@@ -74,7 +56,7 @@ def encode_body(task: Task) -> str:
     Raises:
         InvalidInputError: a value isn't JSON, or the text has a character that SQS refuses.
     """
-    body = to_json({name: getattr(task, name) for name in _FIELDS}, what=f"task {task.task_name!r}")
+    body = to_json(task, what=f"task {task.task_name!r}")
     if (bad := limits.unrepresentable(body)) is not None:
         raise InvalidInputError(
             f"task {task.task_name!r} of {task.entity_id!r} contains {bad!r}, which SQS refuses in a message body "
@@ -90,12 +72,12 @@ def decode(body: str) -> Task:
         MalformedMessageError: it isn't JSON, or lacks a key, or a key has the wrong type; the text says which.
     """
     try:
-        raw = _decode(body)
+        task = _decode(body)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise MalformedMessageError(f"the body is not a task: {error}. It begins {body[:80]!r}") from error
-    if not raw.entity_id or not raw.task_name:
+    if not task.entity_id or not task.task_name:
         raise MalformedMessageError("the body is not a task: entity_id and task_name must not be empty")
-    return Task(**{name: getattr(raw, name) for name in _FIELDS})
+    return task
 
 
 def to_json(value: Json, *, what: str) -> str:
@@ -104,8 +86,10 @@ def to_json(value: Json, *, what: str) -> str:
     Raises:
         InvalidInputError: it holds something that JSON can't carry (NaN and infinities included).
     """
+    if value is None:
+        return "null"
     try:
-        raw = msgspec.json.encode(value)
+        raw = _encode(value)
         text = raw.decode()
         if b"null" in raw:
             # msgspec writes NaN and infinities as null; a value must come out as it went in.
