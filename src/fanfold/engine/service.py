@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from fanfold.engine import (
     actions_settle,
     errors,
     queues,
+    sending,
 )
 from fanfold.engine.desk import Answer, CallContext, Desk, Request, queue_name
 from fanfold.engine.doorbell import Doorbell
@@ -70,7 +70,7 @@ class SqsEngine:
         database: Database,
         *,
         clock: Clock | None = None,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_id: Callable[[], str] = sending.new_message_id,
         new_receipt: Callable[[], str] = lambda: secrets.token_hex(8),
         account: str = "000000000000",
         region: str = "us-east-1",
