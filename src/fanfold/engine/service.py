@@ -21,6 +21,7 @@ from fanfold.engine import (
     queues,
     sending,
 )
+from fanfold.engine.commits import Commits
 from fanfold.engine.desk import Answer, CallContext, Desk, Request, queue_name
 from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.errors import SqsError
@@ -92,6 +93,7 @@ class SqsEngine:
         self._mover = Mover(database, timer, doorbell, new_id)
         self._desk = Desk(
             database=database,
+            commits=Commits(database),
             clock=timer,
             doorbell=doorbell,
             polls=LongPolls(doorbell, timer),
