@@ -145,6 +145,20 @@ async def test_what_somebody_else_holds_or_a_group_hides_is_counted(app):
     assert await app.dead_letters.drop_async(ALL) == Tally(hidden=12)
 
 
+async def test_nothing_is_put_back_while_letters_are_hidden_that_it_might_double(app, monkeypatch):
+    await dead(app, "doc-1")
+    exported = await app.dead_letters.export_async()
+    await app.dead_letters.drop_async(ALL)
+
+    async def two(*_):
+        return 2
+
+    monkeypatch.setattr(DeadLetters, "_hidden", two)
+    with pytest.raises(InvalidInputError, match=r"2 dead letter.* can't be seen just now"):
+        await app.dead_letters.put_async(exported)
+    assert await found(app) == []
+
+
 # --- sending back
 
 

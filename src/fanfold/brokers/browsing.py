@@ -129,10 +129,10 @@ class Browse:
 
     def _new(self, got: Sequence[Delivery]) -> list[Delivery]:
         """What wasn't seen before. Nothing: the queue is empty, or this takes longer than the hold and begins anew."""
-        new = [delivery for delivery in got if delivery.message_id not in self._known]
-        self._known.update(delivery.message_id for delivery in new)
+        new = {delivery.message_id: delivery for delivery in got if delivery.message_id not in self._known}
+        self._known.update(new)
         self.seen += len(new)
-        return new
+        return list(new.values())
 
     async def _receive(self, requests: int, *, wait: float = 0.0) -> list[Delivery]:
         wanted, most = self._room(requests * limits.MAX_BATCH_ENTRIES), limits.MAX_BATCH_ENTRIES

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from fanfold.brokers.browsing import Browse
+from fanfold.brokers.browsing import HOLD, Browse
 from fanfold.brokers.burial import letter_message, letter_of
 from fanfold.brokers.protocol import Broker
 from fanfold.dead_letters import redriven
@@ -18,6 +18,7 @@ from fanfold.dead_letters.selection import Selection
 from fanfold.dead_letters.sending_back import SendingBack, death
 from fanfold.dead_letters.standing import fan_out_of, standing
 from fanfold.dead_letters.tally import Tally, Told, text_of
+from fanfold.errors import InvalidInputError
 from fanfold.ledgers.protocol import Ledger
 from fanfold.model import DeadLetter, Delivery
 from fanfold.settler import Announce
@@ -121,9 +122,22 @@ class DeadLetters:
         return await self._work(selection, self._drop, tally or Tally(), told)
 
     async def put(self, letters: Iterable[DeadLetter], *, tally: Tally | None = None) -> Tally:
-        """Put exported letters back into the dead letter queue; those that are there already count as leftovers."""
+        """Put exported letters back into the dead letter queue; those that are there already count as leftovers.
+
+        Interrupted anywhere, it can be repeated: what was put is recognised.
+
+        Raises:
+            InvalidInputError: some letters can't be looked at just now, so nobody can say which are there already.
+        """
         tally, given = tally or Tally(), list(letters)
-        there = {letter.source_message_id for letter in (await self.find()).letters}
+        looked = await self.find()
+        if looked.hidden:
+            raise InvalidInputError(
+                f"{looked.hidden:,} dead letter(s) can't be seen just now, and putting them again would double them: "
+                f"somebody holds them ({HOLD:.0f} s at most after a look that was killed), or others of their group "
+                "stand before them; nothing was put, repeat it later"
+            )
+        there = {letter.source_message_id for letter in looked.letters}
         missing = [letter for letter in given if letter.source_message_id not in there]
         tally.leftovers += len(given) - len(missing)
         for result in await self._broker.dead_letter_queue().send([letter_message(letter) for letter in missing]):
