@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 from contest import Peer, Round, Step, ratio, standing
+from everything import broken, requests
 from over_sqs import HAND, OURS, RIVAL, Entry, against, ranking, targets
 from page import Section, between_marks, figure, table
 from proxy import Requests
@@ -93,3 +94,11 @@ def test_requests_are_counted_however_their_bytes_are_cut(size):
     for first in range(0, len(data), size):
         requests.feed(data[first : first + size])
     assert counts == {"SendMessageBatch": 2, "ReceiveMessage": 1}
+
+
+def test_quick_checks_count_sends_to_the_very_number():
+    exact = Entry(Peer(name=OURS, environment="any", script="any"), [], Counter(SendMessageBatch=250), 2_100)
+    exact.requests |= Counter(ReceiveMessage=213, DeleteMessageBatch=210)
+    assert broken(requests(exact)) == []
+    exact.requests["SendMessageBatch"] += 1
+    assert broken(requests(exact)) == ["sends: 251, and it should be 250 … 250"]
