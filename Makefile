@@ -5,10 +5,10 @@ DEV := .venv-$(VERSION)
 RUN := .venv-$(VERSION)-run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check conformance lock bench endpoints clean dev run
+.PHONY: help demo test check conformance lock bench bench-quick endpoints clean dev run
 
 help: ## Show this.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 demo: run ## Describe the installed Python packages: the main job on real input. ARGS="--workers 4"
 	$(RUN)/bin/fanfold demo $(ARGS)
@@ -23,8 +23,12 @@ check: dev ## The gate: ruff, format, shellcheck, mypy --strict, all tests with 
 	$(DEV)/bin/mypy
 	$(MAKE) test PYTHON="$(PYTHON)"
 
-bench: dev ## Measure: enqueue, drain, growth, latency.
-	$(DEV)/bin/python bench/run.py $(ARGS)
+bench: dev ## Measure beside peers, and growth, latency, distance, slow tasks. ARGS="--write"
+	PYTHONPATH=. $(DEV)/bin/python bench/everything.py $(ARGS)
+	$(DEV)/bin/python bench/run.py
+
+bench-quick: dev ## Check requests a task and coarse ratios, in about a minute.
+	PYTHONPATH=. $(DEV)/bin/python bench/everything.py --quick
 
 endpoints: dev ## Measure `fanfold serve` beside other SQS servers. ARGS="--growth", "--memory"
 	PYTHONPATH=. $(DEV)/bin/python bench/endpoints.py $(ARGS)

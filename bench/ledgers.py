@@ -13,6 +13,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.sharedctypes import Synchronized
@@ -98,23 +100,31 @@ def _round(case: Case, number: int) -> Drain:
     _, ledger, processes = case
     with tempfile.TemporaryDirectory() as folder:
         urls = f"sqlite:///{folder}/queue", ledger
-        asyncio.run(_fill(*urls, f"round-{os.getpid()}-{processes}-{number}"))
-        meeting = Meeting(
-            ready=_SPAWN.Barrier(processes + 1), done=_SPAWN.Event(), count=_SPAWN.Value("i"), cpu=_SPAWN.Value("d")
-        )
-        workers = [_SPAWN.Process(target=_work, args=(*urls, meeting)) for _ in range(processes)]
-        for worker in workers:
-            worker.start()
-        meeting.ready.wait()
-        started = time.perf_counter()
-        meeting.done.wait()
-        rate = TASKS / (time.perf_counter() - started)
-        for worker in workers:
-            worker.join()
+        asyncio.run(fill(*urls, f"round-{os.getpid()}-{processes}-{number}"))
+        with working(*urls, processes) as meeting:
+            meeting.ready.wait()
+            started = time.perf_counter()
+            meeting.done.wait()
+            rate = TASKS / (time.perf_counter() - started)
     return Drain(rate=rate, cpu=meeting.cpu.value / TASKS)
 
 
-async def _fill(queue: str, ledger: str | None, prefix: str) -> None:
+@contextmanager
+def working(queue: str, ledger: str | None, processes: int) -> Iterator[Meeting]:
+    """So many worker processes, which begin when all have met, and have ended when the block is left."""
+    meeting = Meeting(
+        ready=_SPAWN.Barrier(processes + 1), done=_SPAWN.Event(), count=_SPAWN.Value("i"), cpu=_SPAWN.Value("d")
+    )
+    workers = [_SPAWN.Process(target=_work, args=(queue, ledger, meeting)) for _ in range(processes)]
+    for worker in workers:
+        worker.start()
+    yield meeting
+    for worker in workers:
+        worker.join()
+
+
+async def fill(queue: str, ledger: str | None, prefix: str) -> None:
+    """Enqueue a round's tasks."""
     async with application(queue, ledger) as app:
         await enqueue(app, EVENTS, prefix)
 

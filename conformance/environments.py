@@ -26,15 +26,18 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """A virtual environment of its own: `requirements/<name>.txt` holds its pins."""
+    """A virtual environment of its own: `<name>.txt` in the requirements' folder holds its pins."""
 
     name: str
     python: tuple[int, int] = (3, 11)
+    requirements: Path = REQUIREMENTS
+    """The folder of its pins."""
 
     @property
     def folder(self) -> Path:
         """Where it is."""
-        return CACHE / f"venv-{self.name}"
+        kind = "" if self.requirements == REQUIREMENTS else f"{self.requirements.parent.name}-"
+        return CACHE / f"venv-{kind}{self.name}"
 
     @property
     def interpreter(self) -> str:
@@ -43,7 +46,7 @@ class Environment:
 
     @property
     def _pins(self) -> str:
-        return (REQUIREMENTS / f"{self.name}.txt").read_text(encoding="utf-8")
+        return (self.requirements / f"{self.name}.txt").read_text(encoding="utf-8")
 
     def pinned(self, package: str) -> str:
         """The version of a package in it."""
@@ -64,7 +67,7 @@ class Environment:
             shutil.rmtree(self.folder, ignore_errors=True)
             _run([python, "-m", "venv", str(self.folder)], self.name)
             pip = [self.interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            _run([*pip, "--no-deps", "-r", str(REQUIREMENTS / f"{self.name}.txt")], self.name)
+            _run([*pip, "--no-deps", "-r", str(self.requirements / f"{self.name}.txt")], self.name)
             stamp.write_text(pins, encoding="utf-8")
         return self.interpreter
 
