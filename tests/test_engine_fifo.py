@@ -114,6 +114,16 @@ class TestOrder:
         assert [(m.body, m.receive_count) for m in fifo.receive()] == [("b1", 1), ("a1", 2)]
 
 
+def test_what_is_taken_beside_one_that_moves_away_is_counted_once(impatient):
+    for body in ("a1", "a2", "a3"):
+        impatient.send(body, "a")
+    impatient.receive(2, lease=0)
+    assert len(impatient.receive(lease=1)) == 3
+    impatient.advance(1)
+    assert bodies(impatient.receive()) == ["a3"]  # freed as its group's new head, in the same receive
+    assert impatient.miscounted() == []
+
+
 class TestHandles:
     def test_every_receive_gives_a_new_handle_and_counts(self, fifo):
         fifo.send("a1", "a")

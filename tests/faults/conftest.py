@@ -5,8 +5,9 @@ import secrets
 import sys
 
 import pytest
-from processes import Site
 from serving import Site as ServedSite
+
+from processes import Site
 
 
 @pytest.fixture

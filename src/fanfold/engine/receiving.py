@@ -68,7 +68,7 @@ def receive(connection: sqlite3.Connection, queue: Queue, request: Receive, new_
     receipt = new_receipt() if rows else ""
     taken = [received(queue, row, receipt, request.now, row[4] + 1) for row in rows]
     if taken:
-        _lease(connection, queue, rows, receipt, request)
+        _lease(connection, queue, rows, receipt, request, ran_out=picker.ran_out())
     return taken
 
 
@@ -123,7 +123,13 @@ def received(queue: Queue, row: Sequence[Any], receipt: str, now: int, receive_c
 
 
 def _lease(
-    connection: sqlite3.Connection, queue: Queue, rows: Sequence[Sequence[Any]], receipt: str, request: Receive
+    connection: sqlite3.Connection,
+    queue: Queue,
+    rows: Sequence[Sequence[Any]],
+    receipt: str,
+    request: Receive,
+    *,
+    ran_out: int,
 ) -> None:
     held = request.lease > 0
     values = {
@@ -134,7 +140,6 @@ def _lease(
         "seqs": sql.listed([row[0] for row in rows]),
     }
     connection.execute(_SQL["lease"], values)
-    ran_out = sum(row[1] == LEASED for row in rows)  # these are in the count already
     stocks.count(connection, queue.stock, leased=(len(rows) if held else 0) - ran_out)
 
 
@@ -175,6 +180,14 @@ class _Picker:
             for row in page:
                 self._take(row)
         return self._rows
+
+    def ran_out(self) -> int:
+        """How many of the picked messages are counted as leased: their leases have ended, and nobody has freed them."""
+        if not self._aside:
+            return sum(row[1] == LEASED for row in self._rows)
+        # What made room for one has freed it, after its row was read.
+        seqs = sql.listed([row[0] for row in self._rows])
+        return int(self._connection.execute(_SQL["count_leased"], (seqs,)).fetchone()[0])
 
     def _from_group(self, group_id: str, after: int) -> None:
         for page in self._pages("of_group", group_id, after=after):

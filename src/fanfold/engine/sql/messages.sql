@@ -90,6 +90,10 @@ SET receipt = :receipt, receive_count = receive_count + 1, received_at = :now, s
     first_received_at = coalesce(first_received_at, :now)
 WHERE seq IN (SELECT value FROM json_each(:seqs));
 
+-- name: count_leased
+-- How many of these messages are leased, also beyond the lease's end.
+SELECT count(*) FROM messages WHERE state = 1 AND seq IN (SELECT value FROM json_each(?));
+
 -- name: count
 -- Counts a stock's messages, and those of them that are leased: what came and what went.
 UPDATE stocks SET message_count = message_count + ?, held_count = held_count + ? WHERE id = ?;
