@@ -64,6 +64,7 @@ async def everything(ledger, clock):
     await ledger.overdue()
     await claim(ledger, "t4")
     await ledger.unfolded(completed_since=0, completed_before=clock.now() + 1)
+    await ledger.unended_folds(untouched_for=-1)
     await run(ledger, FOLD_NAME)
     await ledger.rerun("f1", ["t0"], failed_only=False)
     await ledger.rerun("f1")

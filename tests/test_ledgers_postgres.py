@@ -217,7 +217,7 @@ async def test_many_that_start_at_once_make_the_tables_once(url):
 async def test_tables_of_a_newer_version_are_refused_by_its_number(postgres, url, schema):
     postgres.execute(f"UPDATE {schema}.ledger_version SET version = 99")  # noqa: S608
     with pytest.raises(
-        LedgerError, match=rf"schema {schema} are of version 99, this Fanfold knows 1\. Install the newer"
+        LedgerError, match=rf"schema {schema} are of version 99, this Fanfold knows 2\. Install the newer"
     ):
         await start(url)
 

@@ -276,6 +276,21 @@ async def test_a_fold_that_nobody_claimed_is_sent_again_and_not_in_every_round(r
     assert done == [("fold", "f1", 0)] * 2
 
 
+async def test_a_fold_that_began_and_whose_message_is_older_than_the_queue_keeps_any_is_sent_anew(
+    reconciler, ledger, clock, done, queue
+):
+    await opened(ledger, "a")
+    await finish(ledger, "a")
+    await ledger.claim([Claim(fan_out_id="f1", task_name=FOLD_NAME, generation=0, worker="w1")])
+    clock.advance(queue.retention + limits.MAX_VISIBILITY)
+    await reconciler.reconcile(ledger)
+    assert done == []
+    clock.advance(1)
+    for _ in range(3):
+        await reconciler.reconcile(ledger)
+    assert done == [("fold", "f1", 0)]
+
+
 async def test_what_completed_long_ago_is_not_folded_any_more(reconciler, ledger, clock, done):
     await opened(ledger, "a")
     await finish(ledger, "a")

@@ -42,7 +42,8 @@ class Reconciler(Service):
     3. Where the deadline of a fan-out came, what is left of it is cancelled.
     4. While fan-outs are open, and for a day after, it looks for messages in the dead letter queue without a reason:
        the queue's redrive policy moved them after a loop of crashes. The ledger learns that these are dead.
-    5. Where a completed fan-out's fold was never claimed, it sends the fold (again: the ids make it one).
+    5. Where a completed fan-out's fold was never claimed, or was and its message is older than the queue keeps any, it
+       sends the fold (again: the ids make it one).
     6. What is kept no longer is forgotten.
 
     Every write is conditional and every send has its id, so two at once would do no harm. It never changes a message.
@@ -99,7 +100,7 @@ class Reconciler(Service):
     async def reconcile(self, ledger: Ledger) -> None:
         """Make one round. What one fan-out or one step runs into keeps the others from nothing."""
         steps = self._send_unsent, self._send_expired, self._end_overdue, self._look_for_moved, self._send_folds
-        for step in (*steps, self._forget):
+        for step in (*steps, self._send_lost_folds, self._forget):
             try:
                 await step(ledger)
             except FanfoldError as error:
@@ -151,6 +152,15 @@ class Reconciler(Service):
         # A fold that only waits in a long queue is sent again once in a while, not in every round.
         self._folds_sent = {key: at for key, at in self._folds_sent.items() if now - at < limits.DEDUPLICATION_WINDOW}
         for fan_out in await ledger.unfolded(completed_since=now - HORIZON, completed_before=now - PATIENCE):
+            if fan_out.fan_out_id not in self._folds_sent:
+                await self._by_itself(fan_out, self._send_fold(self._announce, fan_out))
+
+    async def _send_lost_folds(self, ledger: Ledger) -> None:
+        """A fold that began, and whose message is older than the queue keeps any, comes from nobody but us."""
+        if self._announce is None:
+            return
+        patience = self._broker.retention + limits.MAX_VISIBILITY
+        for fan_out in await ledger.unended_folds(untouched_for=patience):
             if fan_out.fan_out_id not in self._folds_sent:
                 await self._by_itself(fan_out, self._send_fold(self._announce, fan_out))
 

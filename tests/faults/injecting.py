@@ -30,7 +30,8 @@ ACTS = [
 ]  # fmt: skip
 LOOKS = [
     "broker.dead_letter_count", "broker.dead_letters", "ledger.lead", "ledger.list", "ledger.stopped", "ledger.unsent",
-    "ledger.stalled", "ledger.overdue", "ledger.unfolded", "ledger.purge",
+    "ledger.stalled", "ledger.overdue", "ledger.unfolded", "ledger.unended_folds",
+    "ledger.purge",
 ]  # fmt: skip
 """Every method that a run calls, or is wrapped here: those that do something once, and those that come round."""
 

@@ -87,7 +87,7 @@ class Book:
 
 
 class Mortal:
-    """An application, with a worker or without, until it dies. `faults`: by method which call, and what comes of it."""
+    """An application, with a worker or without, until it dies. `faults` are by method."""
 
     def __init__(self, app, book):
         self.app, self.book = app, book

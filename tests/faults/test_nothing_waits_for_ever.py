@@ -113,6 +113,18 @@ async def test_a_fold_that_nobody_sent_before_the_last_message_was_gone_is_sent(
     assert (fan_out.fold_state, runs) == (TaskState.SUCCEEDED, [("fold", Ended.CANCELLED)])
 
 
+async def test_a_fold_that_began_and_expired_in_the_queue_is_sent_anew(app, runs, clock, settled):
+    kept = FanOutOptions(keep=(await app.broker()).retention + 2 * limits.MAX_VISIBILITY)
+    enqueued = await app.enqueue_async("doc-1", ["a", "b"], options=kept)
+    await app.fan_out(enqueued.fan_out_id).cancel_async()
+    begun = Claim(fan_out_id=enqueued.fan_out_id, task_name=FOLD_NAME, generation=0, worker="dies")
+    await (await app._open()).ledger.claim([begun])
+    await lose_all(app)
+    clock.advance((await app.broker()).retention + limits.MAX_VISIBILITY + 1)
+    fan_out = await settled(enqueued.fan_out_id)
+    assert (fan_out.fold_state, runs) == (TaskState.SUCCEEDED, [("fold", Ended.CANCELLED)])
+
+
 async def test_a_fold_that_the_queue_set_aside_is_dead_and_not_waited_for(app, runs, settled):
     enqueued = await app.enqueue_async("doc-1", ["a"])
     await app.fan_out(enqueued.fan_out_id).cancel_async()

@@ -144,6 +144,10 @@ class PostgresLedger:
         """Completed fan-outs whose fold was never claimed."""
         return await self._summaries("unfolded", since=completed_since, before=completed_before, limit=limit)
 
+    async def unended_folds(self, *, untouched_for: float, limit: int = 100) -> Sequence[FanOut]:
+        """Fan-outs whose fold was claimed once, and of which nothing was heard for so many seconds."""
+        return await self._summaries("unended_folds", since=self._clock.now() - untouched_for, limit=limit)
+
     async def lead(self, role: str, holder: str, seconds: float) -> bool:
         """Take or keep a role."""
         return bool(await self._run("lead", role=role, holder=holder, seconds=seconds, now=self._clock.now()))

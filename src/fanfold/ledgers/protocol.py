@@ -220,6 +220,12 @@ class Ledger(Protocol):
     async def unfolded(self, *, completed_since: float, completed_before: float, limit: int = 100) -> Sequence[FanOut]:
         """Fan-outs completed between two times whose fold was never claimed, oldest first, without their tasks."""
 
+    async def unended_folds(self, *, untouched_for: float, limit: int = 100) -> Sequence[FanOut]:
+        """Fan-outs whose fold was claimed and isn't over, untouched for so many seconds; oldest first.
+
+        Without their tasks.
+        """
+
     async def lead(self, role: str, holder: str, seconds: float) -> bool:
         """Take or keep a role that one at a time may have, for so many seconds from now. False: another has it."""
 

@@ -137,6 +137,10 @@ class SqliteLedger:
         """Completed fan-outs whose fold was never claimed."""
         return await self._summaries("unfolded", completed_since, completed_before, limit)
 
+    async def unended_folds(self, *, untouched_for: float, limit: int = 100) -> Sequence[FanOut]:
+        """Fan-outs whose fold was claimed once, and of which nothing was heard for so many seconds."""
+        return await self._summaries("unended_folds", self._clock.now() - untouched_for, limit)
+
     async def lead(self, role: str, holder: str, seconds: float) -> bool:
         """Take or keep a role."""
         values = {"role": role, "holder": holder, "seconds": seconds, "now": self._clock.now()}

@@ -26,7 +26,7 @@ _IF_CLAIMABLE: Final = (
 )
 _CLAIM_FOLD: Final = (
     "SET fold_state = :running, fold_attempts = if_not_exists(fold_attempts, :none) + :one, fold_worker = :worker, "
-    "fold_at = :now, fold_claimed_by = :token REMOVE unfolded_at"
+    "fold_at = :now, fold_claimed_by = :token, unfolded_at = :folding"
 )
 _IF_FOLD_CLAIMABLE: Final = (
     "generation = :generation AND attribute_exists(completed_at) AND attribute_not_exists(sweeping) "
@@ -65,7 +65,7 @@ class Claiming:
         header = await concluding.settled(self.store, claim.fan_out_id, self.now)
         if header is None:
             return None
-        values = _values(claim, self.now) | {"none": 0}
+        values = _values(claim, self.now) | {"none": 0, "folding": self.now - shapes.FOLDING}
         key = shapes.header_key(claim.fan_out_id)
         written = await self.store.update(key, _CLAIM_FOLD, values, when=_IF_FOLD_CLAIMABLE)
         if written.item is None:

@@ -76,6 +76,13 @@ async def unfolded(store: Store, since: float, before: float, limit: int) -> lis
     return await reading.summaries(store, missing)
 
 
+async def unended_folds(store: Store, since: float, limit: int) -> list[FanOut]:
+    """Fan-outs whose fold has begun and isn't over, touched last before a time."""
+    values = {"since": -shapes.FOLDING, "until": since - shapes.FOLDING}
+    found = await _headers(store, await _due(store, "unfolded", "unfolded_at", values, limit))
+    return await reading.summaries(store, [header for header in found if _waits_since(header, since)])
+
+
 async def purge(store: Store, now: float, limit: int) -> int:
     """Forget fan-outs that are kept no longer, and clear away remains; answers how many were forgotten."""
     due = await _due(store, "kept", "purge_at", {"until": now}, limit)
@@ -83,6 +90,10 @@ async def purge(store: Store, now: float, limit: int) -> int:
     expired = [item for item in there if item.get("purge_at", now + 1) <= now]
     done = await together(_purge(store, item, now) for item in expired)
     return sum(done)
+
+
+def _waits_since(header: Header, since: float) -> bool:
+    return header.fold_due and header.fold_state is not None and header.item["fold_at"] < since
 
 
 async def _purge(store: Store, item: Item, now: float) -> bool:

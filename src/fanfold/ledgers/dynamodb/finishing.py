@@ -25,7 +25,8 @@ _IF_RUNNING: Final = "task_state = :running AND generation = :generation AND att
 _IF_NOT_OVER: Final = "task_state IN (:pending, :running, :failed) AND generation = :generation AND attempts = :attempt"
 _IF_NOT_OVER_WHATEVER: Final = "task_state IN (:pending, :running, :failed) AND generation = :generation"
 
-_END_FOLD: Final = "SET fold_state = :state, fold_failure = :failure, fold_at = :now"
+_END_FOLD: Final = "SET fold_state = :state, fold_failure = :failure, fold_at = :now REMOVE unfolded_at"
+_FAIL_FOLD: Final = "SET fold_state = :state, fold_failure = :failure, fold_at = :now, unfolded_at = :folding"
 _IF_FOLD_RUNNING: Final = "fold_state = :running AND generation = :generation AND fold_attempts = :attempt"
 _IF_FOLD_NOT_OVER: Final = (
     "fold_state IN (:pending, :running, :failed) AND generation = :generation AND fold_attempts = :attempt"
@@ -96,8 +97,11 @@ async def _end_fold(store: Store, finish: Finish, now: float) -> bool:
     conditions = _IF_FOLD_RUNNING, _IF_FOLD_NOT_OVER, _IF_FOLD_NOT_OVER_WHATEVER
     values = {name: value for name, value in _values(finish, now).items() if name != "result"}
     values = values | {"failure": values.get("failure", "null")}
+    if not finish.state.terminal:
+        values = values | {"folding": now - shapes.FOLDING}
+    change = _END_FOLD if finish.state.terminal else _FAIL_FOLD
     key = shapes.header_key(finish.fan_out_id)
-    written = await store.update(key, _END_FOLD, values, when=_condition(finish, conditions))
+    written = await store.update(key, change, values, when=_condition(finish, conditions))
     item = written.item
     if item is None or "fold_state" not in item:
         return False

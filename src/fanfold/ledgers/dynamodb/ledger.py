@@ -190,6 +190,10 @@ class DynamoDBLedger:
         """Completed fan-outs whose fold was never claimed."""
         return await finding.unfolded(self._store, completed_since, completed_before, limit)
 
+    async def unended_folds(self, *, untouched_for: float, limit: int = 100) -> Sequence[FanOut]:
+        """Fan-outs whose fold was claimed once, and of which nothing was heard for so many seconds."""
+        return await finding.unended_folds(self._store, self._clock.now() - untouched_for, limit)
+
     async def lead(self, role: str, holder: str, seconds: float) -> bool:
         """Take or keep a role."""
         now = self._clock.now()

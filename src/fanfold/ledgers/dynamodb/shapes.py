@@ -28,6 +28,9 @@ BUCKET: Final = 32
 SLOTS: Final = 4
 """Partitions of each index: each takes 1,000 writes a second, and each is one request more to whoever asks."""
 
+FOLDING: Final = 1e10
+"""Seconds by which the time of a fold that has begun is set back in the index of those that never did."""
+
 _LETTERS: Final = {"s": TaskState.SUCCEEDED, "d": TaskState.DEAD, "c": TaskState.CANCELLED}
 _LETTER_OF: Final = {state: letter for letter, state in _LETTERS.items()}
 _decode_failure: Final = msgspec.json.Decoder(Failure | None).decode

@@ -200,6 +200,12 @@ SELECT * FROM summaries
 WHERE completed_at IS NOT NULL AND fold_begun = 0 AND completed_at >= ? AND completed_at < ?
 ORDER BY completed_at LIMIT ?;
 
+-- name: unended_folds
+-- Fan-outs whose fold was claimed and isn't over, and was touched last before a time, oldest first.
+SELECT s.* FROM tasks AS t JOIN summaries AS s ON s.number = t.fan_out
+WHERE t.position = -1 AND t.state IN ('pending', 'running', 'failed') AND t.updated_at < ?
+ORDER BY t.updated_at LIMIT ?;
+
 -- name: progress
 -- How many tasks of a fan-out are in which state, without the fold's.
 SELECT state, count(*) FROM tasks WHERE fan_out = ? AND position >= 0 GROUP BY state;

@@ -151,6 +151,12 @@ SELECT * FROM {schema}.summaries
 WHERE completed_at IS NOT NULL AND NOT fold_begun AND completed_at >= %(since)s AND completed_at < %(before)s
 ORDER BY completed_at LIMIT %(limit)s;
 
+-- name: unended_folds
+-- Fan-outs whose fold was claimed and isn't over, and was touched last before a time, oldest first.
+SELECT s.* FROM {schema}.tasks AS t JOIN {schema}.summaries AS s ON s.number = t.fan_out
+WHERE t.terminal IS NULL AND t.position < 0 AND t.updated_at < %(since)s
+ORDER BY t.updated_at LIMIT %(limit)s;
+
 -- name: lead
 -- Takes or keeps a role; answers a row only to whoever has it now.
 INSERT INTO {schema}.leaders AS l (role, holder, expires_at)

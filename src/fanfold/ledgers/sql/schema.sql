@@ -74,3 +74,7 @@ CREATE VIEW summaries AS
 SELECT number, fan_out_id, entity_id, event_id, metadata, total_tasks, created_at, completed_at, generation, parent, ended,
     deadline_at, min_succeeded, tolerated_failures, order_by, fold_begun, touched_at, sent, purge_at
 FROM fan_outs WHERE sealed = 1;
+
+-- name: version_3
+-- Folds that began and aren't over: few, whatever else there is.
+CREATE INDEX tasks_folding ON tasks (updated_at) WHERE position = -1 AND state IN ('pending', 'running', 'failed');
