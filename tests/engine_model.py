@@ -99,6 +99,14 @@ class Fifo:
     def counts(self, queue: Queue | None = None) -> QueueStatus:
         return counting.status(self.connection, queue or self.queue, self.now)
 
+    def miscounted(self) -> list[tuple[int, ...]]:
+        """The stocks whose books differ from what is there: their ids, and what is written and what is, of both."""
+        rows = self.connection.execute(
+            "SELECT s.id, message_count, held_count, count(m.seq), count(m.seq) FILTER (WHERE m.state = 1) "
+            "FROM stocks AS s LEFT JOIN messages AS m ON m.stock = s.id WHERE NOT s.abandoned GROUP BY s.id"
+        )
+        return [row for row in rows if row[1:3] != row[3:]]
+
     def next_visible(self) -> float | None:
         at = receiving.next_ready(self.connection, self.queue, self.now)
         return None if at is None else (at - self.now) / 1000

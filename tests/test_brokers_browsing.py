@@ -115,3 +115,9 @@ async def test_a_look_that_takes_longer_than_its_hold_ends_and_gives_back_by_the
     queue = Scripted([*tens(10), again, []])
     assert len(await browsed(queue, 100)) == 10
     assert queue.given_back == [f"new{n}" for n in range(10)]
+
+
+async def test_what_two_receives_of_one_round_bring_is_seen_once_by_the_newest_handle():
+    queue = Scripted([*tens(10), [delivery(10)], [delivery(10, handle="new")]])
+    assert len(await browsed(queue, 100)) == 11
+    assert sorted(queue.given_back) == sorted([*(f"h{n}" for n in range(10)), "new10"])

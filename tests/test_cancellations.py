@@ -7,6 +7,7 @@ import pytest
 from fanfold.cancellations import Cancellations
 from fanfold.errors import StorageBusyError
 from fanfold.ledgers.protocol import Claim
+from fanfold.runs import Run
 from fanfold.telemetry import Telemetry
 
 
@@ -45,7 +46,9 @@ async def cancellations(ledger, clock, said):
 
 def run(cancellations, name):
     async def work():
-        with cancellations.watching(Claim(fan_out_id="f1", task_name=name, generation=0, worker="w")):
+        under_way = Run()
+        under_way.begin()
+        with cancellations.watching(Claim(fan_out_id="f1", task_name=name, generation=0, worker="w"), under_way):
             await asyncio.get_running_loop().create_future()
 
     return asyncio.create_task(work())
@@ -81,7 +84,7 @@ async def test_a_run_that_ended_while_the_ledger_answered_is_left_alone(cancella
     ledger.cancelled = {"a"}
 
     async def work():
-        with cancellations.watching(Claim(fan_out_id="f1", task_name="a", generation=0, worker="w")):
+        with cancellations.watching(Claim(fan_out_id="f1", task_name="a", generation=0, worker="w"), Run()):
             looking = asyncio.create_task(cancellations.look())
             await asyncio.sleep(0)
         await looking

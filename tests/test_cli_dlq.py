@@ -200,16 +200,17 @@ from fanfold.dead_letters import desk
 from fanfold.cli import main
 send = sqlite.SqliteBroker.send
 async def interrupted_send(self, messages):
+    sqlite.SqliteBroker.send = send
     os.kill(os.getpid(), signal.SIGINT)
     await asyncio.sleep(0)
     return await send(self, messages)
 sqlite.SqliteBroker.send = interrupted_send
-desk._PIECE = 10
+desk._PIECE = 2
 main(sys.argv[1:])
 """
 
 
-def test_ctrl_c_ends_the_page_it_is_at_and_says_how_far_it_came(url, run):
+def test_ctrl_c_ends_the_pieces_it_is_at_and_says_how_far_it_came(url, run):
     with Fanfold(url) as app:
         broker = app._portal.call(app.broker())
         more = [Message(body="x", group_id=f"g{n}", deduplication_id=f"d{n}") for n in range(8)]
@@ -218,6 +219,37 @@ def test_ctrl_c_ends_the_page_it_is_at_and_says_how_far_it_came(url, run):
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     assert ended.returncode == 128 + signal.SIGINT
-    assert "interrupted: 10 of 12 done; run it again for the rest" in ended.stderr
-    assert run("redrive", "--all", "--yes").stdout == "2 sent back\n"
+    assert "interrupted: 6 of 12 done; run it again for the rest" in ended.stderr
+    assert run("redrive", "--all", "--yes").stdout == "6 sent back\n"
     assert waiting(url) == 12
+
+
+_IMPORT_ENDED = """
+import asyncio, os, signal, sys
+from fanfold.brokers import sqlite
+from fanfold.cli import main
+send, how = sqlite.SqliteBroker.send, getattr(signal, sys.argv.pop(1))
+async def ended(self, messages):
+    await send(self, messages[: len(messages) // 2])
+    os.kill(os.getpid(), how)
+    await asyncio.sleep(0)
+    return await send(self, messages[len(messages) // 2 :])
+sqlite.SqliteBroker.send = ended
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
+def test_an_import_that_was_ended_half_way_is_repeated_and_doubles_nothing(run, url, tmp_path, how):
+    file = str(tmp_path / "letters.jsonl")
+    run("export", "--output", file)
+    run("purge", "--yes")
+    command = [sys.executable, "-c", _IMPORT_ENDED, how, "dlq", "import", file, "--yes", "--queue-url", url]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    assert ended.returncode == (128 + signal.SIGINT if how == "SIGINT" else -signal.SIGKILL)
+    assert ("run it again for the rest: nothing is doubled" in ended.stderr) == (how == "SIGINT")
+    assert 2 <= len(letters(run)) <= 4
+    assert run("import", file, "--yes").exit_code == 0
+    assert len(letters(run)) == 4
+    assert len({letter["source_message_id"] for letter in letters(run)}) == 4

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
 from fanfold import Fanfold, Reject, codec, ids
+from fanfold.brokers.browsing import Browse
 from fanfold.brokers.protocol import Burial
 from fanfold.dead_letters import desk, lines
 from fanfold.dead_letters.desk import DeadLetters
@@ -143,6 +145,20 @@ async def test_what_somebody_else_holds_or_a_group_hides_is_counted(app):
     assert await app.dead_letters.drop_async(ALL) == Tally(hidden=12)
 
 
+async def test_nothing_is_put_back_while_letters_are_hidden_that_it_might_double(app, monkeypatch):
+    await dead(app, "doc-1")
+    exported = await app.dead_letters.export_async()
+    await app.dead_letters.drop_async(ALL)
+
+    async def two(*_):
+        return 2
+
+    monkeypatch.setattr(DeadLetters, "_hidden", two)
+    with pytest.raises(InvalidInputError, match=r"2 dead letter.* can't be seen just now"):
+        await app.dead_letters.put_async(exported)
+    assert await found(app) == []
+
+
 # --- sending back
 
 
@@ -205,6 +221,74 @@ async def test_an_unreadable_letter_goes_back_as_it_came_and_cant_be_edited(app)
     assert (delivery.body, delivery.group_id) == ("no task", "g")
 
 
+async def test_an_edit_that_cant_be_made_on_one_letter_sends_none_back(app, monkeypatch):
+    monkeypatch.setattr(desk, "_PIECE", 1)
+    await dead(app, *(f"doc-{n}" for n in range(5)))
+    queue = (await app.broker()).dead_letter_queue()
+    await queue.send([Message(body="no task", group_id="g", deduplication_id="d")])
+    with pytest.raises(InvalidInputError, match="not a task"):
+        await redrive(app, edit=with_values(["task_config.x=1"]))
+    assert len(await found(app)) == 11
+    assert (await (await app.broker()).status()).messages_available == 0
+    assert len(await queue.receive(10, wait=0, lease=1)) == 10  # nobody holds them
+
+
+class Late(Browse):
+    """A look that shows some letters only to a long poll, as SQS may do it."""
+
+    @classmethod
+    def after(cls, count, *, before_late=None):
+        """What shows `count` letters at once and the rest late; `before_late` is awaited in between."""
+        return partial(cls, count, before_late)
+
+    def __init__(self, count, before_late, queue, **options):
+        super().__init__(queue, **options)
+        self.count, self.before_late = count, before_late
+
+    async def at_once(self):
+        self._patience, self._limit = 0.0, self.count
+        async for page in self._received():
+            yield page
+        self._limit = None
+
+    async def late(self):
+        if self.before_late is not None:
+            await self.before_late()
+        async for page in super().late():
+            yield page
+
+
+async def test_letters_that_only_a_long_poll_shows_are_chosen_too(app, monkeypatch):
+    monkeypatch.setattr(desk, "Browse", Late.after(3))
+    await dead(app, *(f"doc-{n}" for n in range(5)), tasks=["words"])
+    assert await app.dead_letters.drop_async(Selection(limit=4)) == Tally(done=4)
+    assert await app.dead_letters.drop_async(ALL) == Tally(done=1)
+
+
+async def test_a_letter_that_was_sent_back_and_died_again_meanwhile_is_left_for_the_next_time(app, monkeypatch):
+    await dead(app, *(f"doc-{n}" for n in range(4)), tasks=["words"])
+    letters, sent_back = await found(app), asyncio.Event()
+    queue = (await app.broker()).dead_letter_queue()
+    emit = app.telemetry.emit
+
+    def heard(event, **fields):
+        emit(event, **fields)
+        if event == "dead_letter.redriven":
+            sent_back.set()
+
+    async def dies_again():
+        await sent_back.wait()
+        await queue.send(
+            [Message(body=one.body, group_id=one.group_id, deduplication_id="again") for one in letters[:1]]
+        )
+
+    monkeypatch.setattr(app.telemetry, "emit", heard)
+    monkeypatch.setattr(desk, "Browse", Late.after(3, before_late=dies_again))
+    assert await redrive(app) == Tally(done=4)
+    [again] = await found(app)
+    assert again.task == letters[0].task
+
+
 async def test_a_letter_whose_task_succeeded_is_only_removed(app):
     await dead(app, "doc-1", tasks=["roof"])
     [letter] = await found(app)
@@ -235,9 +319,9 @@ async def test_a_message_that_is_refused_stays_a_letter_and_is_told(app, monkeyp
     assert len(await broker.dead_letter_queue().receive(10, wait=0, lease=1)) == 2  # nobody holds them
 
 
-async def test_an_interrupted_redrive_ends_the_page_it_is_at_and_holds_nothing(app, monkeypatch):
+async def test_an_interrupted_redrive_ends_the_pieces_it_is_at_and_holds_nothing(app, monkeypatch):
     monkeypatch.setattr(desk, "_PIECE", 10)
-    await dead(app, *(f"doc-{n}" for n in range(15)), tasks=["words"])
+    await dead(app, *(f"doc-{n}" for n in range(40)), tasks=["words"])
     broker, sending, going_on = await app.broker(), asyncio.Event(), asyncio.Event()
     send = broker.send
 
@@ -255,9 +339,9 @@ async def test_an_interrupted_redrive_ends_the_page_it_is_at_and_holds_nothing(a
     going_on.set()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert (tally.done, len(await found(app))) == (10, 5)
-    assert await redrive(app) == Tally(done=5)
-    assert (await broker.status()).messages_available == 15
+    assert (tally.done, len(await found(app))) == (30, 10)
+    assert await redrive(app) == Tally(done=10)
+    assert (await broker.status()).messages_available == 40
 
 
 async def test_a_completion_that_died_is_sent_back_alone(app):

@@ -9,16 +9,20 @@ import json
 import boto3
 import pytest
 from click.testing import CliRunner
+from psycopg.sql import SQL
 
+from dynamodb_clients import Wrapped, refusal
 from fanfold import Fanfold, Reject
 from fanfold.cli import main
-from fanfold.deploy import ledger_table
+from fanfold.deploy import ledger_rights, ledger_table
 from fanfold.deploy.cloudformation import template
 from fanfold.deploy.description import Description
 from fanfold.deploy.hcl import document
 from fanfold.deploy.ledger_table import GRANTS
 from fanfold.errors import ConfigurationError, LedgerError
+from fanfold.ledgers import postgres_schema
 from fanfold.ledgers.dynamodb.table import definition
+from postgres_server import schema_of
 from test_deploy_templates import resources
 
 _NUMBERS = itertools.count()
@@ -168,3 +172,78 @@ def test_the_policies_name_the_table_and_its_indexes():
     made = json.loads(CliRunner().invoke(main, [*run, "--role", "producer"]).stdout)
     arn = f"arn:aws:dynamodb:eu-west-1:{'1' * 12}:table/fanfold"
     assert made["Statement"][-1]["Resource"] == [arn, f"{arn}/index/*"]
+
+
+class Denying(Wrapped):
+    """A client that may do nothing of some kinds."""
+
+    def __init__(self, client, names):
+        super().__init__(client)
+        self.names = names
+
+    def __getattr__(self, name):
+        if name in self.names:
+            return self.refuse
+        return super().__getattr__(name)
+
+    def refuse(self, **_):
+        raise refusal("AccessDeniedException")
+
+
+def _method(action):
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in action).lstrip("_")
+
+
+@pytest.mark.parametrize("action", GRANTS["worker"])
+def test_a_right_that_is_missing_is_found_by_its_name_and_probing_leaves_the_table_as_it_was(dynamodb, url, action):
+    ledger_table.apply(url)
+    assert ledger_rights.lacking(url, "worker", client=dynamodb) == []
+    found = ledger_rights.lacking(url, "worker", client=Denying(dynamodb, {_method(action)}))
+    assert {denial.action for denial in found} == {f"dynamodb:{action}"}
+    assert dynamodb.scan(TableName=named(url))["Items"] == []
+
+
+@pytest.mark.usefixtures("dynamodb")  # for its credentials
+def test_a_table_that_isnt_there_is_no_finding_about_rights(url):
+    with pytest.raises(LedgerError, match="no such table"):
+        ledger_rights.lacking(url, "worker")
+
+
+def postgres_told(url, *options):
+    ran = CliRunner().invoke(main, ["provision", "--queue-url", "sqlite:///tasks.db", "--ledger", url, *options])
+    return ran.exit_code, [change for change in ran.stdout.splitlines() if "schema" in change]
+
+
+def test_tables_in_postgresql_are_shown_first_and_made_with_yes_only(postgres, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    schema = schema_of(tmp_path)
+    there = f"SELECT count(*) FROM pg_namespace WHERE nspname = '{schema}'"  # noqa: S608 - our own name
+    url = f"{postgres.url}?schema={schema}"
+    shown = [f"create tables in schema {schema} of {postgres.url}"]
+    assert postgres_told(url) == (3, shown)
+    assert postgres.execute(there) == [(0,)]
+    assert postgres_told(url, "--yes") == (0, shown)
+    assert postgres_told(url) == (0, [])
+    monkeypatch.setattr(postgres_schema, "_VERSIONS", (*postgres_schema._VERSIONS, SQL("SELECT 1")))
+    code, [change] = postgres_told(url)
+    assert (code, change.startswith(f"set version of tables in schema {schema}")) == (3, True)
+
+
+def test_a_right_that_postgresqls_role_lacks_is_found_and_nothing_is_made(postgres, tmp_path):
+    schema, queue = schema_of(tmp_path), f"sqlite:///{tmp_path}/tasks.db"
+    url = f"{postgres.url}?schema={schema}"
+    unmade = CliRunner().invoke(main, ["doctor", "--queue-url", queue, "--ledger", url])
+    assert "no such file" in unmade.stdout
+    CliRunner().invoke(main, ["provision", "--queue-url", queue, "--yes"])
+    missing = CliRunner().invoke(main, ["doctor", "--queue-url", queue, "--ledger", url])
+    assert (missing.exit_code, "the ledger isn't set up: create tables" in missing.stdout) == (3, True)
+    CliRunner().invoke(main, ["provision", "--queue-url", queue, "--ledger", url, "--yes"])
+    postgres.execute(
+        f"CREATE ROLE {schema}_reader LOGIN",
+        f"GRANT USAGE ON SCHEMA {schema} TO {schema}_reader",
+        f"GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA {schema} TO {schema}_reader",
+    )
+    as_reader = url.replace("fanfold@", f"{schema}_reader@")
+    ran = CliRunner().invoke(main, ["doctor", "--queue-url", queue, "--ledger", as_reader])
+    assert (ran.exit_code, f"lacks UPDATE ON {schema}.tasks" in ran.stdout) == (1, True)
+    assert "lacks INSERT" not in ran.stdout

@@ -177,6 +177,23 @@ class TestHandles:
         assert (error.code, error.lease_lost) == ("InvalidParameterValue", True)
         assert error.text.endswith("Reason: Message does not exist or is not available for visibility timeout change.")
 
+    def test_one_batch_may_delete_a_message_twice(self, fifo):
+        fifo.send("a", "g")
+        fifo.send("b", "g")
+        [first] = fifo.receive(1)
+        assert fifo.delete(first, first) == [None, None]
+        assert bodies(fifo.receive()) == ["b"]
+
+    @pytest.mark.parametrize("newest_first", [True, False])
+    def test_of_two_handles_in_one_batch_only_the_newest_deletes(self, fifo, newest_first):
+        fifo.send("a", "g")
+        [old] = fifo.receive(lease=1)
+        fifo.advance(2)
+        [new] = fifo.receive()
+        errors = fifo.delete(new, old) if newest_first else fifo.delete(old, new)
+        assert [error is None for error in errors] == ([True, True] if newest_first else [False, True])
+        assert fifo.counts() == EMPTY
+
     def test_one_bad_handle_leaves_the_others_of_its_batch_alone(self, fifo):
         fifo.send("a1", "a")
         received = fifo.receive()[0]

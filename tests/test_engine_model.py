@@ -105,6 +105,10 @@ class Lives(RuleBasedStateMachine):
             assert sorted(letter.body for letter in self.fifo.letters()) == sorted(self.model.dead)
 
     @invariant()
+    def the_books_are_right(self):
+        assert not hasattr(self, "fifo") or self.fifo.miscounted() == []
+
+    @invariant()
     def they_know_when_the_next_one_can_be_received(self):
         if hasattr(self, "fifo"):
             ready = self.fifo.next_visible()
@@ -184,6 +188,10 @@ class LooseLives(RuleBasedStateMachine):
             assert counts.messages_in_flight == states.count("leased")
             assert counts.messages_delayed == states.count("delayed")
             assert sorted(letter.body for letter in self.queue.letters()) == sorted(self.dead)
+
+    @invariant()
+    def the_books_are_right(self):
+        assert not hasattr(self, "queue") or self.queue.miscounted() == []
 
     def change_model(self, message, seconds):
         message.until = self.now + seconds

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import threading
@@ -16,6 +17,7 @@ from fanfold.model import Task
 from fanfold.outcome import Completed, Outcome, Reject, Retry
 from fanfold.registry import Registry
 from fanfold.retry import Backoff
+from fanfold.runs import Run
 
 
 @pytest.fixture
@@ -30,9 +32,11 @@ def executor(registry):
     made.close()
 
 
-async def run(executor: Executor, name: str = "task", *, attempt: int = 1, leftovers=None, **fields) -> Outcome:
+async def run(executor: Executor, name: str = "task", *, attempt: int = 1, under_way=None, **fields) -> Outcome:
     task = Task(entity_id="doc-1", task_name=name, fan_out_id="f" * 32, **fields)
-    return await executor.run(task, attempt, (leftovers if leftovers is not None else []).append)
+    under_way = under_way or Run()
+    under_way.begin()
+    return await executor.run(task, attempt, under_way)
 
 
 def in_process(entity_id):
@@ -172,7 +176,7 @@ async def test_an_async_task_is_cancelled_at_its_timeout(registry, executor):
 
 async def test_a_threads_timeout_decides_the_outcome_and_reports_the_leftover(registry, executor):
     release, told = threading.Event(), threading.Event()
-    leftovers = []
+    under_way = Run()
 
     def task(context):
         release.wait()
@@ -180,11 +184,10 @@ async def test_a_threads_timeout_decides_the_outcome_and_reports_the_leftover(re
             told.set()
 
     registry.add(task, timeout=0.01)
-    outcome = await run(executor, leftovers=leftovers)
+    outcome = await run(executor, under_way=under_way)
     assert outcome.failure.type == "Timeout"
-    assert len(leftovers) == 1
     release.set()
-    await asyncio.wait(leftovers)
+    await asyncio.wait([under_way.leftover])
     assert told.is_set()
 
 
@@ -270,8 +273,35 @@ async def test_our_own_cancellation_comes_out_as_such(registry, executor):
         await asyncio.Event().wait()
 
     registry.add(task)
-    running = asyncio.create_task(run(executor))
+    under_way = Run()
+    running = asyncio.create_task(run(executor, under_way=under_way))
     await started.wait()
-    running.cancel()
+    under_way.interrupt()
     with pytest.raises(asyncio.CancelledError):
         await running
+    assert not running.cancelling()  # whoever runs it can go on
+
+
+async def test_a_function_that_cancels_its_own_asyncio_task_has_failed(registry, executor):
+    async def at_once():
+        asyncio.current_task().cancel()
+
+    async def later():
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    for task in (at_once, later):
+        registry.add(task)
+        outcome = await run(executor, task.__name__)
+        assert (type(outcome), outcome.failure.type) == (Retry, "CancelledError")
+        await asyncio.sleep(0)  # the asyncio task that it ran in can go on
+
+
+async def test_what_is_returned_after_the_timeout_counts_no_more(registry, executor):
+    async def task():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return "too late"
+
+    registry.add(task, timeout=0.01)
+    assert (await run(executor)).failure.type == "Timeout"

@@ -20,22 +20,32 @@ class Bench:
     def __init__(self):
         self.queue, self.clock = ScriptedQueue(), FakeClock()
         self.leases = Leases(self.queue, lease=60, clock=self.clock, telemetry=Heard().telemetry)
-        self.started, self.settled, self.unrun, self.interrupted = [], [], [], []
+        self.started, self.settled, self.handed_over, self.unrun, self.interrupted = [], [], [], [], []
         self.runs = {}
+        self.under_way = []
+        self.over = asyncio.get_running_loop().create_future()
         self.standing = {}
         """What settling a delivery answers (True unless told), or an exception to raise."""
         self.settling = asyncio.Event()
         self.let = asyncio.Event()
         self.let.set()
+        self.given_back = asyncio.Event()
+        self.given_back.set()
 
     def lane(self, *deliveries):
-        made = Lane(deliveries, self.leases, decide=self.decide, settle=self.settle, give_back=self.give_back)
-        return made, asyncio.create_task(made.work())
+        """A lane that has begun, and what is done when it is over."""
+        made = Lane(deliveries, self.leases, self)
+        made.start()
+        return made, self.over
 
-    async def decide(self, lease):
+    async def decide(self, lease, run, left):
         self.started.append(lease.delivery)
-        run = self.runs[lease.delivery.message_id] = asyncio.get_running_loop().create_future()
-        outcome = await run
+        self.under_way.append(run)
+        self.left = left
+        ends = self.runs[lease.delivery.message_id] = asyncio.get_running_loop().create_future()
+        return self.settlement(lease, await ends)
+
+    def settlement(self, lease, outcome):
         return Settlement(delivery=lease.delivery, task=None, attempt=1, outcome=outcome, tracked=False)
 
     async def settle(self, lease, settlement):
@@ -47,9 +57,19 @@ class Bench:
             raise answer
         return answer
 
+    def hand_over(self, _, settlement):
+        self.handed_over.append(settlement.delivery)
+
     async def give_back(self, unrun, interrupted):
+        await self.given_back.wait()
         self.unrun += [lease.delivery for lease in unrun]
         self.interrupted += [lease.delivery for lease in interrupted]
+
+    def lane_ended(self, _, error):
+        if error is None:
+            self.over.set_result(None)
+        else:
+            self.over.set_exception(error)
 
     async def ends(self, message, outcome=DONE):
         """Let a run end as soon as it has started."""
@@ -70,7 +90,8 @@ async def test_messages_run_one_after_the_other_in_their_order(bench):
         assert bench.settled == messages[: number - 1]
         await bench.ends(message)
     await working
-    assert bench.started == bench.settled == messages
+    assert bench.started == bench.settled + bench.handed_over == messages
+    assert bench.handed_over == messages[-1:]  # nothing waits for the last one's settlement
     assert (bench.unrun, bench.interrupted) == ([], [])
 
 
@@ -156,30 +177,40 @@ async def test_an_interrupt_is_without_effect_on_a_settlement(bench):
 
 async def test_interrupting_again_and_again_is_one_interrupt(bench):
     first, second = delivery(group="g"), delivery(group="g")
-    given_back = asyncio.Event()
-
-    async def give_back_slowly(unrun, interrupted):
-        await given_back.wait()
-        await bench.give_back(unrun, interrupted)
-
-    made = Lane([first, second], bench.leases, decide=bench.decide, settle=bench.settle, give_back=give_back_slowly)
-    working = asyncio.create_task(made.work())
+    bench.given_back.clear()
+    lane, working = bench.lane(first, second)
     await until(lambda: bench.runs)
     for _ in range(3):
-        made.interrupt()
+        lane.interrupt()
         await asyncio.sleep(0)
-    given_back.set()
+    bench.given_back.set()
     await working
     assert (bench.interrupted, bench.unrun) == ([first], [second])
 
 
-async def test_whoever_cancels_the_lanes_own_task_has_interrupted_the_run(bench):
+async def test_the_lane_goes_on_without_a_run_that_ignores_its_timeout(bench):
     first, second = delivery(group="g"), delivery(group="g")
     _, working = bench.lane(first, second)
     await until(lambda: bench.runs)
-    working.cancel()
+    rogue = bench.runs[first.message_id]
+    bench.left(Settlement(delivery=first, task=None, attempt=1, outcome=Reject("late"), tracked=False))
+    await bench.ends(second)
     await working
-    assert (bench.settled, bench.interrupted, bench.unrun) == ([], [first], [second])
+    rogue.set_result(DONE)  # counts for nothing any more
+    await asyncio.sleep(0)
+    assert (bench.settled, bench.handed_over) == ([first], [second])
+
+
+async def test_the_lane_goes_on_without_a_run_that_ignores_its_interrupt(bench):
+    first, second = delivery(group="g"), delivery(group="g")
+    lane, working = bench.lane(first, second)
+    await until(lambda: bench.runs)
+    lane.close()
+    bench.left(None)
+    await working
+    bench.runs[first.message_id].set_exception(RuntimeError("too late to matter"))
+    await asyncio.sleep(0)
+    assert (bench.interrupted, bench.unrun, bench.settled) == ([first], [second], [])
 
 
 async def test_where_deciding_fails_the_rest_is_given_back_and_the_failure_is_raised(bench):

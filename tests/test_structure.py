@@ -24,7 +24,7 @@ LAYERS = {
     "settings slots sql telemetry tolerance turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)* engine(\.\w+)?",
-    "parts": "cancellations claims executor intake lane leases producer reconciler settler worker",
+    "parts": "cancellations claims executor intake lane lanes leases producer reconciler runs settler worker",
     "sources": r"sources(\.(?!kafka|runner)\w+)?",
     "application": r"app dead_letters(\.\w+)? declarations fan_outs wiring",
     "edges": r"fanfold __main__ cli(\.\w+)? demo(\.\w+)? deploy(\.\w+)? endpoint(\.\w+)? handler runner "
@@ -43,7 +43,7 @@ MAY_IMPORT = {
 }
 
 ENGINE_WITH_SQL = """actions_attributes actions_moves actions_queues actions_receive actions_send actions_settle
-attempts counting desk doorbell leases mover moves moving queues receiving sending upkeep"""
+attempts counting desk doorbell leases mover moves moving queues receiving sending stocks upkeep"""
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|WITH)\s")
 HEAVY = ["boto3", "botocore", "click", "confluent_kafka", "httptools", "psycopg", "rich", "uvicorn"]
 

@@ -7,12 +7,16 @@ and return anything. Here, where it runs, that becomes one of three values, whic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from fanfold import codec, limits
 from fanfold.errors import InvalidInputError
 from fanfold.outcome import Completed, Outcome, Reject, Retry, failure_of
+
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
+_NOTHING: Final = Completed(None, "null")
 
 
 def outcome_of(name: str, call: Callable[[], Any]) -> Outcome:
@@ -23,14 +27,16 @@ def outcome_of(name: str, call: Callable[[], Any]) -> Outcome:
         return _raised(error)
 
 
-async def outcome_on_loop(name: str, call: Callable[[], Awaitable[Any]]) -> Outcome:
-    """Await an async function of the task `name`, in an asyncio task of its own.
+async def outcome_on_loop(
+    name: str, function: Callable[..., Awaitable[Any]], arguments: Mapping[str, Any] = _NONE
+) -> Outcome:
+    """Await an async function of the task `name`, in the current asyncio task.
 
     Raises:
         CancelledError: that asyncio task was cancelled, as apart from a function that raises it by itself.
     """
     try:
-        return _returned(name, await call())
+        return _returned(name, await function(**arguments))
     except asyncio.CancelledError as error:
         current = asyncio.current_task()
         if current is not None and current.cancelling():
@@ -50,13 +56,15 @@ def _raised(error: BaseException) -> Outcome:
 
 
 def _returned(name: str, result: Any) -> Outcome:
+    if result is None:
+        return _NOTHING
     if isinstance(result, Retry | Reject):
         return _raised(result)
     try:
         encoded = codec.to_json(result, what=f"the result of task {name!r}")
     except InvalidInputError as error:  # what can't be kept today can't be kept tomorrow
         return Reject(failure_of(error, __file__))
-    size = len(encoded.encode())
+    size = limits.utf8_size(encoded)
     if size > limits.MAX_RESULT_BYTES:
         return Reject(
             f"the result of task {name!r} has {size:,} bytes of JSON; at most {limits.MAX_RESULT_BYTES:,} are kept. "

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from fanfold.clock import Clock
 from fanfold.errors import FanfoldError
 from fanfold.ledgers.protocol import Claim, Ledger
+from fanfold.runs import Run
 from fanfold.service import Deadline, Service
 from fanfold.telemetry import Telemetry
 
@@ -18,7 +19,7 @@ class Cancellations(Service):
 
     1. `watching` registers a run for the length of its block.
     2. Every so often, one question to the ledger is about all of them; nothing is asked while nothing runs.
-    3. The task that runs in the block is cancelled. Its message goes back; who receives it next acknowledges it.
+    3. The run in the block is interrupted. Its message goes back; who receives it next acknowledges it.
 
     It decides nothing: the ledger's state is cancelled already, so a result that comes too late is not recorded.
     """
@@ -29,20 +30,17 @@ class Cancellations(Service):
         self._every = every
         self._clock = clock
         self._telemetry = telemetry
-        self._watched: dict[asyncio.Task[object], Claim] = {}
+        self._watched: dict[Run, Claim] = {}
         self._beats: asyncio.Task[None] | None = None
 
     @contextmanager
-    def watching(self, claim: Claim) -> Iterator[None]:
-        """Cancel the current task when the ledger doesn't want this run any more."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("watching() is for a task of an event loop")
-        self._watched[task] = claim
+    def watching(self, claim: Claim, run: Run) -> Iterator[None]:
+        """Interrupt the run when the ledger doesn't want it any more."""
+        self._watched[run] = claim
         try:
             yield
         finally:
-            self._watched.pop(task, None)
+            del self._watched[run]
 
     async def look(self) -> None:
         """Ask once, and cancel what is to stop. Raises LedgerError."""
@@ -50,10 +48,10 @@ class Cancellations(Service):
         if self._ledger is None or not watched:
             return
         stopped = await self._ledger.stopped([claim for _, claim in watched])
-        for (task, claim), stop in zip(watched, stopped, strict=True):
-            if stop and self._watched.get(task) is claim:
+        for (run, claim), stop in zip(watched, stopped, strict=True):
+            if stop and run in self._watched:
                 self._telemetry.emit("task.cancelled", fan_out_id=claim.fan_out_id, task_name=claim.task_name)
-                task.cancel()
+                run.interrupt()
 
     async def _start(self) -> None:
         if self._ledger is not None:

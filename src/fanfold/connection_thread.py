@@ -34,10 +34,14 @@ class ConnectionThread:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._guard = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._busy = threading.Lock()
+        self._wants = False
 
     def start(self) -> None:
         """Connect, and start. Raises what connecting raises."""
-        self._thread = threading.Thread(target=self._run, args=(self._connect(),), name=self._name, daemon=True)
+        self._connection = self._connect()
+        self._thread = threading.Thread(target=self._run, args=(self._connection,), name=self._name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -58,13 +62,30 @@ class ConnectionThread:
                 return
         future.set_exception(StorageError(f"{self._name}: the file was closed; open the app again before using it"))
 
+    def at_once(self, use: Callable[[sqlite3.Connection], bool]) -> bool:
+        """Let the caller's own thread use the connection, unless this one does or has to; False where nothing was done.
+
+        `use` answers whether it did what it was to do.
+        """
+        if self._wants or not self._jobs.empty() or not self._busy.acquire(blocking=False):
+            return False
+        try:
+            return self._connection is not None and use(self._connection)
+        finally:
+            self._busy.release()
+
     def _run(self, connection: sqlite3.Connection) -> None:
         try:
             while jobs := self._take():
                 if live := [job for job in jobs if job[1].set_running_or_notify_cancel()]:
-                    self._handle(connection, live)
+                    self._wants = True  # a lock goes to whoever comes first, and others come more often
+                    with self._busy:
+                        self._wants = False
+                        self._handle(connection, live)
         finally:
-            connection.close()
+            with self._busy:
+                self._connection = None
+                connection.close()
 
     def _take(self) -> list[Job]:
         first = self._jobs.get()

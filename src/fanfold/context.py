@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(slots=True)
@@ -13,7 +12,6 @@ class Allowance:
 
     deadline: float
     cancelled: bool = False
-    on_change: list[Callable[[], object]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,5 +47,3 @@ class Context:
         if seconds <= 0:
             raise ValueError(f"extend({seconds}): ask for more than 0 seconds")
         self._allowance.deadline += seconds
-        for changed in self._allowance.on_change:
-            changed()

@@ -23,13 +23,12 @@ from fanfold.outcome import Completed, Outcome, Reject, Retry, decide, failure_o
 from fanfold.processes import Processes
 from fanfold.registry import Definition, Registry, Runs
 from fanfold.retry import Backoff
+from fanfold.runs import Run, Timeouts
 
 UNKNOWN_TASK_DELAY: Final = 30.0
 """Seconds until an unknown task is tried again: a rolling deploy's next worker may know it."""
-_TIDYING: Final = 1.0
-"""Seconds in which a cancelled function should have tidied up; it isn't waited for any longer."""
+_NO_BACKOFF: Final = Backoff()
 
-Leftover = Callable[["asyncio.Future[Any]"], None]
 LoadFanOut = Callable[[str], Awaitable[FanOut | None]]
 
 
@@ -41,8 +40,8 @@ class Executor:
     3. Turns whatever came of it into an `Outcome`; spent attempts turn a retry into a rejection.
 
     Whatever a task raises, `SystemExit` and `KeyboardInterrupt` included, is its outcome and never the worker's end.
-    Only the executor's own cancellation (lease lost, worker stopping) comes out of `run` as an exception. What a
-    function returns after its timeout or cancellation counts no more: it was told to end, not to end well.
+    Only an interrupt of the run (lease lost, worker stopping) comes out of `run` as an exception. What a function
+    returns after its timeout or interrupt counts no more: it was told to end, not to end well.
     """
 
     def __init__(
@@ -63,6 +62,7 @@ class Executor:
         self._concurrency = concurrency
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="fanfold-task")
         self._processes: Processes | None = None
+        self._timeouts = Timeouts()
 
     def max_attempts(self, task_name: str) -> int:
         """How often a task may run: its own declaration's word, else the application's."""
@@ -89,31 +89,50 @@ class Executor:
             "attempts": attempts,
         }
         arguments = {parameter: values[value] for parameter, value in definition.parameters.items()}
+        running = asyncio.ensure_future(self._call(definition, arguments, Run()))
         try:
-            allowance = Allowance(self._clock.now() + definition.timeout)
-            outcome = await self._call(definition, arguments, allowance, lambda _: None)
-        except TimeoutError:
-            return Failure(type="Timeout", message=f"no end within {definition.timeout:g} s")
-        return None if isinstance(outcome, Completed) else outcome.failure
+            await asyncio.wait([running], timeout=definition.timeout)
+            if not running.done():
+                return Failure(type="Timeout", message=f"no end within {definition.timeout:g} s")
+            if running.cancelled():
+                return Failure(type="CancelledError", message="it has cancelled its own asyncio task")
+            outcome = running.result()
+            return None if isinstance(outcome, Completed) else outcome.failure
+        finally:
+            running.cancel()
 
-    async def run(self, task: Task, attempt: int, leftover: Leftover, *, until: float | None = None) -> Outcome:
-        """Run `task` as its attempt number `attempt` (from 1).
+    async def run(self, task: Task, attempt: int, run: Run, *, until: float | None = None) -> Outcome:
+        """Run `task` as its attempt number `attempt` (from 1), in the current asyncio task.
 
         Args:
             task: what to run.
             attempt: counts this run too.
-            leftover: told of what goes on after its timeout or cancellation (a thread, an async function that swallows
-                it); its slot isn't free until then.
+            run: what can end it, begun.
             until: when it is of no use any more, in seconds since the epoch: its fan-out's deadline.
+
+        Raises:
+            CancelledError: the run was interrupted.
         """
         definition = self._registry.get(task.task_name)
         if definition is None:
             failure = Failure(type="UnknownTask", message=f"no worker here declares a task {task.task_name!r}")
-            outcome: Outcome = Retry(failure, delay=UNKNOWN_TASK_DELAY)
-        else:
-            run = self._attempt_fold if task.task_name == FOLD_NAME else self._attempt
-            outcome = await run(definition, task, attempt, leftover, until=until)
-        backoff = definition.backoff if definition else Backoff()
+            return self._decided(Retry(failure, delay=UNKNOWN_TASK_DELAY), task, attempt, _NO_BACKOFF)
+        try:
+            outcome = await self._attempt(definition, task, attempt, run, until)
+        except asyncio.CancelledError as error:
+            outcome = Retry(failure_of(error, __file__))  # the function's own doing, where nobody has ended the run
+        finally:
+            self._timeouts.forget(run)
+            run.over()
+        if run.interrupted:
+            raise asyncio.CancelledError
+        if run.expired and run.late is not None:
+            return run.late()
+        if run.cancelled_itself:
+            outcome = await run.calmed()
+        return self._decided(outcome, task, attempt, definition.backoff)
+
+    def _decided(self, outcome: Outcome, task: Task, attempt: int, backoff: Backoff) -> Outcome:
         return decide(outcome, attempt, self.max_attempts(task.task_name), backoff, self._rng)
 
     def close(self) -> None:
@@ -122,54 +141,49 @@ class Executor:
         if self._processes is not None:
             self._processes.close()
 
-    async def _attempt_fold(
-        self, definition: Definition, task: Task, attempt: int, leftover: Leftover, *, until: float | None
-    ) -> Outcome:
-        try:
-            fan_out = await self._load_fan_out(str(task.fan_out_id)) if self._load_fan_out is not None else None
-        except Exception as error:  # noqa: BLE001 - the ledger is away, say: the next attempt may do better
-            return Retry(failure_of(error, __file__))
-        if fan_out is not None:
-            definition = self._registry.fold_for(failed=not fan_out.succeeded) or _NO_FOLD
-        return await self._attempt(definition, task, attempt, leftover, until=until, fan_out=fan_out)
-
     async def _attempt(
-        self,
-        definition: Definition,
-        task: Task,
-        attempt: int,
-        leftover: Leftover,
-        *,
-        until: float | None,
-        fan_out: FanOut | None = None,
+        self, definition: Definition, task: Task, attempt: int, run: Run, until: float | None
     ) -> Outcome:
-        started = self._clock.now()
-        allowance = Allowance(min(started + definition.timeout, until or math.inf))
+        fan_out: FanOut | None = None
+        if task.task_name == FOLD_NAME:
+            try:
+                fan_out = await self._load_fan_out(str(task.fan_out_id)) if self._load_fan_out is not None else None
+            except Exception as error:  # noqa: BLE001 - the ledger is away, say: the next attempt may do better
+                return Retry(failure_of(error, __file__))
+            if fan_out is not None:
+                definition = self._registry.fold_for(failed=not fan_out.succeeded) or _NO_FOLD
+        self._set_deadline(definition, task, attempt, run, until)
         try:
-            arguments = self._arguments(definition, task, attempt, allowance, fan_out)
+            arguments = self._arguments(definition, task, attempt, run.allowance, fan_out)
         except InvalidInputError as error:  # a config that doesn't fit today won't tomorrow
             return Reject(failure_of(error, __file__))
-        try:
-            return await self._call(definition, arguments, allowance, leftover)
-        except TimeoutError as error:  # ours: the function's own would be an outcome
-            message = str(error) or f"no result within {allowance.deadline - started:g} s"
-            return Retry(Failure(type="Timeout", message=message))
+        return await self._call(definition, arguments, run)
+
+    def _set_deadline(self, definition: Definition, task: Task, attempt: int, run: Run, until: float | None) -> None:
+        started = self._clock.now()
+        run.allowance.deadline = min(started + definition.timeout, until or math.inf)
+
+        def late() -> Outcome:
+            seconds = run.allowance.deadline - started
+            failure = Failure(type="Timeout", message=f"no result within {seconds:g} s")
+            return self._decided(Retry(failure), task, attempt, definition.backoff)
+
+        run.late = late
+        if definition.runs is not Runs.IN_PROCESS:  # which counts from when its process is ready
+            self._timeouts.watch(run, started)
 
     def _arguments(
         self, definition: Definition, task: Task, attempt: int, allowance: Allowance, fan_out: FanOut | None
     ) -> dict[str, Any]:
-        wanted = set(definition.parameters.values())
-        values: dict[str, Any] = {
-            "entity_id": task.entity_id,
-            "task_name": task.task_name,
-            "metadata": task.metadata,
-            "task_config": definition.config(task.task_config),
-        }
-        if "context" in wanted:
-            values["context"] = self._context(task, attempt, allowance)
-        if "fan_out" in wanted:
-            values["fan_out"] = fan_out
-        return {parameter: values[value] for parameter, value in definition.parameters.items()}
+        values: dict[str, Any] = {}
+        for parameter, value in definition.parameters.items():
+            if value == "task_config":
+                values[parameter] = definition.config(task.task_config)
+            elif value == "context":
+                values[parameter] = self._context(task, attempt, allowance)
+            else:
+                values[parameter] = fan_out if value == "fan_out" else getattr(task, value)
+        return values
 
     def _context(self, task: Task, attempt: int, allowance: Allowance) -> Context:
         return Context(
@@ -182,46 +196,25 @@ class Executor:
             _allowance=allowance,
         )
 
-    async def _call(
-        self, definition: Definition, arguments: Mapping[str, Any], allowance: Allowance, leftover: Leftover
-    ) -> Outcome:
-        call = partial(definition.function, **arguments)
+    async def _call(self, definition: Definition, arguments: Mapping[str, Any], run: Run) -> Outcome:
         if definition.runs is Runs.ON_LOOP:
-            return await self._on_loop(definition.name, call, allowance, leftover)
+            return await outcome_on_loop(definition.name, definition.function, arguments)
+        call = partial(definition.function, **arguments)
         if definition.runs is Runs.IN_THREAD:
-            return await self._in_thread(definition.name, call, allowance, leftover)
-        return await self._in_process(definition.name, call, definition.timeout)
-
-    async def _on_loop(
-        self, name: str, call: Callable[[], Awaitable[Any]], allowance: Allowance, leftover: Leftover
-    ) -> Outcome:
-        running = asyncio.create_task(outcome_on_loop(name, call))
+            return await self._in_thread(definition.name, call, run)
         try:
-            return await self._within(allowance, running)
-        finally:
-            if not running.done():
-                await _end(running, leftover)
+            return await self._in_process(definition.name, call, definition.timeout)
+        except TimeoutError as error:  # ours: the function's own would be an outcome
+            return Retry(Failure(type="Timeout", message=str(error)))
 
-    async def _in_thread(self, name: str, call: Callable[[], Any], allowance: Allowance, leftover: Leftover) -> Outcome:
+    async def _in_thread(self, name: str, call: Callable[[], Any], run: Run) -> Outcome:
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
         running = loop.run_in_executor(self._threads, context.run, outcome_of, name, call)
         try:
-            return await self._within(allowance, running)
+            return await asyncio.shield(running)
         finally:
             if not running.done():
-                leftover(running)
-
-    async def _within(self, allowance: Allowance, running: asyncio.Future[Outcome]) -> Outcome:
-        try:
-            async with self._limit(allowance):
-                return await asyncio.shield(running)
-        except asyncio.CancelledError as error:
-            current = asyncio.current_task()
-            if current is not None and not current.cancelling() and running.cancelled():
-                return Retry(failure_of(error, __file__))  # the function has cancelled its own asyncio task
-            raise
-        finally:
-            allowance.cancelled = True
+                run.leftover = running
 
     async def _in_process(self, name: str, call: Callable[[], Any], seconds: float) -> Outcome:
         if self._processes is None:
@@ -232,36 +225,9 @@ class Executor:
             return Retry(failure_of(error, __file__))
         return await self._processes.run(name, packed, seconds=seconds)
 
-    def _limit(self, allowance: Allowance) -> asyncio.Timeout:
-        loop = asyncio.get_running_loop()
-
-        def at() -> float:
-            return loop.time() + allowance.deadline - self._clock.now()
-
-        limit = asyncio.timeout_at(at())
-        allowance.on_change.append(lambda: loop.call_soon_threadsafe(lambda: _reschedule(limit, at())))
-        return limit
-
 
 async def _nothing() -> None:
     """What handles a completion that only the other kind of `on_…` would want to know of."""
 
 
 _NO_FOLD: Final = Definition(name=FOLD_NAME, function=_nothing, runs=Runs.ON_LOOP, timeout=60.0, parameters={})
-
-
-async def _end(running: asyncio.Task[Outcome], leftover: Leftover) -> None:
-    """End an async function; one that goes on after its moment to tidy up is left over."""
-    running.cancel()
-    try:
-        await asyncio.wait([running], timeout=_TIDYING)
-    finally:
-        if not running.done():
-            leftover(running)
-
-
-def _reschedule(limit: asyncio.Timeout, when: float) -> None:
-    try:
-        limit.reschedule(when)
-    except RuntimeError:
-        return  # the run ended before its request for more time arrived

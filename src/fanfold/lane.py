@@ -4,45 +4,65 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 from fanfold.leases import Lease, Leases
 from fanfold.model import Delivery
 from fanfold.outcome import Retry
+from fanfold.runs import Run
 from fanfold.settler import Settlement
 
-Decide = Callable[[Lease], Awaitable[Settlement]]
-Settle = Callable[[Lease, Settlement], Awaitable[bool]]
-GiveBack = Callable[[Sequence[Lease], Sequence[Lease]], Awaitable[None]]
-"""Takes the messages that haven't run, and those whose run was interrupted."""
+Left = Callable[[Settlement | None], None]
+"""Told that a run doesn't end, and what it has come to all the same; None: it was interrupted."""
+
+
+class Keeper(Protocol):
+    """Whoever runs and settles what is in a lane."""
+
+    async def decide(self, lease: Lease, run: Run, left: Left) -> Settlement:
+        """Run a message to its outcome. Raises CancelledError where its run was interrupted."""
+
+    async def settle(self, lease: Lease, settlement: Settlement) -> bool:
+        """Settle an outcome, and answer whether it stands."""
+
+    def hand_over(self, lease: Lease, settlement: Settlement) -> None:
+        """Let an outcome be settled by itself: nothing of the lane waits for it."""
+
+    async def give_back(self, unrun: Sequence[Lease], interrupted: Sequence[Lease]) -> None:
+        """Take the messages that haven't run, and those whose run was interrupted."""
+
+    def lane_ended(self, lane: Lane, error: Exception | None) -> None:
+        """Take note that the lane is over, and of what failed."""
 
 
 class Lane:
     """What was received of one group, in its order.
 
     1. Holds every lease from the start, whether its message runs or waits.
-    2. Decides and settles one message after the other. The next one starts only when the outcome before it stands and
-       isn't a retry: otherwise the group would go on out of order, or twice at once.
+    2. Decides one message after the other, each in an asyncio task of its own. The next one starts only when the
+       outcome before it is settled, stands, and isn't a retry: otherwise the group would go on out of order, or twice
+       at once. The last one's is handed over.
     3. `close` lets no other start; `interrupt` ends the run under way as well.
     4. What hasn't run, or not to its end, is given back.
+    5. A run that doesn't end when it is told to holds up nobody: the lane goes on without it.
 
     One message lost means that the group is somebody else's: the lane ends as a whole. No settlement is interrupted.
-    Whoever cancels the lane's asyncio task while it decides has interrupted that run.
     """
 
-    def __init__(
-        self, deliveries: Iterable[Delivery], leases: Leases, *, decide: Decide, settle: Settle, give_back: GiveBack
-    ) -> None:
+    def __init__(self, deliveries: Iterable[Delivery], leases: Leases, keeper: Keeper) -> None:
         """Hold `deliveries`. For the event loop in which it is made."""
-        loop = asyncio.get_running_loop()
-        self._waiting = deque(
-            leases.hold(delivery, lambda: loop.call_soon_threadsafe(self.interrupt)) for delivery in deliveries
-        )
-        self._decide = decide
-        self._settle = settle
-        self._give_back = give_back
+        self._loop = asyncio.get_running_loop()
+        self._waiting = deque(leases.hold_all(deliveries, self._lost))
+        self._keeper = keeper
         self._closed = False
-        self._deciding: asyncio.Task[None] | None = None
+        self._run: Run | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin with the first message."""
+        self._go_on(self._work())
 
     def close(self) -> None:
         """Let no other message start."""
@@ -51,30 +71,65 @@ class Lane:
     def interrupt(self) -> None:
         """Let no other message start, and end the run under way. Idempotent, and without effect on a settlement."""
         self._closed = True
-        deciding, self._deciding = self._deciding, None
-        if deciding is not None:
-            deciding.cancel()
+        if self._run is not None:
+            self._run.interrupt()
 
-    async def work(self) -> None:
-        """Run the lane to its end. For a task of its own; raises what deciding or settling raises."""
-        interrupted: list[Lease] = []
-        try:
-            while self._waiting and not self._closed:
-                if not await self._run(self._waiting.popleft(), interrupted):
-                    break
-        finally:
-            await self._give_back(self._waiting, interrupted)
+    def _lost(self) -> None:
+        """Called in the heartbeat's thread."""
+        self._loop.call_soon_threadsafe(self.interrupt)
 
-    async def _run(self, lease: Lease, interrupted: list[Lease]) -> bool:
-        """Run one message to its settlement; answers whether the next one may start."""
-        self._deciding = lane = asyncio.current_task()
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = self._loop.create_task(work)  # a reference: the loop itself keeps none
+
+    async def _work(self) -> None:
+        """Run the next message and what follows from it, or end the lane."""
+        if self._closed or not self._waiting:
+            await self._end()
+            return
+        lease = self._waiting.popleft()
+        run = self._run = Run()
+        run.begin()
         try:
-            settlement = await self._decide(lease)
+            settlement = await self._keeper.decide(lease, run, partial(self._left, lease))
         except asyncio.CancelledError:
-            interrupted.append(lease)
-            if lane is not None:
-                lane.uncancel()  # the run has ended; what follows is for the lane to do
-            return False
+            run.over()
+            if run is self._run:
+                await self._end(interrupted=(lease,))
+        except Exception as error:  # noqa: BLE001 - a bug beside the task is told by whoever keeps the lane
+            if run is self._run:
+                await self._end(error)
+        else:
+            if run is self._run:
+                await self._settled(lease, settlement)
+
+    def _left(self, lease: Lease, settlement: Settlement | None) -> None:
+        self._run = None
+        self._go_on(self._settled(lease, settlement) if settlement is not None else self._end(interrupted=(lease,)))
+
+    async def _settled(self, lease: Lease, settlement: Settlement) -> None:
+        self._run = None
+        if not self._waiting:
+            self._keeper.hand_over(lease, settlement)
+            self._keeper.lane_ended(self, None)
+            return
+        try:
+            stands = await self._keeper.settle(lease, settlement)
+        except asyncio.CancelledError:  # the settlement was given up
+            stands = False
+        except Exception as error:  # noqa: BLE001 - as above
+            await self._end(error)
+            return
+        if stands and not isinstance(settlement.outcome, Retry):
+            self._go_on(self._work())
+        else:
+            await self._end()
+
+    async def _end(self, error: Exception | None = None, *, interrupted: Sequence[Lease] = ()) -> None:
+        self._run = None
+        try:
+            if self._waiting or interrupted:
+                await self._keeper.give_back(self._waiting, interrupted)
+        except Exception as failed:  # noqa: BLE001 - as above
+            error = error or failed
         finally:
-            self._deciding = None
-        return await self._settle(lease, settlement) and not isinstance(settlement.outcome, Retry)
+            self._keeper.lane_ended(self, error)

@@ -82,9 +82,15 @@ class Leases:
 
     def hold(self, delivery: Delivery, on_lost: Callable[[], object]) -> Lease:
         """Keep a message that was just received. `on_lost` is called in the heartbeat's thread."""
-        held = Lease(delivery, delivery.received_at + self._lease, on_lost)
+        [held] = self.hold_all([delivery], on_lost)
+        return held
+
+    def hold_all(self, deliveries: Iterable[Delivery], on_lost: Callable[[], object]) -> list[Lease]:
+        """Keep messages that were just received. `on_lost` is called for each of them, in the heartbeat's thread."""
+        held = [Lease(delivery, delivery.received_at + self._lease, on_lost) for delivery in deliveries]
         with self._guard:
-            self._held[delivery.receipt_handle] = held
+            for lease in held:
+                self._held[lease.delivery.receipt_handle] = lease
         return held
 
     async def let_go(self, deliveries: Iterable[Delivery]) -> None:

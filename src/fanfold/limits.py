@@ -60,3 +60,8 @@ def unrepresentable(text: str) -> str | None:
     """The first character of `text` that SQS refuses in a body or attribute value, or None."""
     found = _UNREPRESENTABLE.search(text)
     return found.group() if found else None
+
+
+def utf8_size(text: str) -> int:
+    """Bytes of `text` in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())

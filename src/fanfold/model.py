@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from fanfold import limits
 
 Json = Any
 """Any value that JSON can carry."""
@@ -78,7 +82,8 @@ class Ended(StrEnum):
 class Task:
     """One named unit of work for one entity: what a message's body carries (wire keys: the field names).
 
-    `fan_out_id` is None when an older producer that knows only the first seven keys wrote the message.
+    Of a body only the two names are required: what they mean can't be guessed, the rest has defaults. `fan_out_id` is
+    None when an older producer that knows only the first seven keys wrote the message.
     """
 
     entity_id: str
@@ -89,7 +94,8 @@ class Task:
     retry_count: int = 0
     total_tasks: int = 1
     fan_out_id: str | None = None
-    generation: int = 0
+    generation: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)] = 0
+    """Bounded, since a number that a ledger can't hold would fail the whole batch of claims that it is in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +110,8 @@ class Message:
     @property
     def size(self) -> int:
         """Bytes as SQS counts them: body, and names, types and values of the attributes."""
-        attributes = sum(len(k) + len("String") + len(v.encode()) for k, v in self.attributes.items())
-        return len(self.body.encode()) + attributes
+        attributes = sum(len(k) + len("String") + limits.utf8_size(v) for k, v in self.attributes.items())
+        return limits.utf8_size(self.body) + attributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

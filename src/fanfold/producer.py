@@ -189,9 +189,8 @@ class Producer:
 
     def _checked(self, plan: Plan, group_by: ids.GroupBy) -> Sequence[Message]:
         """Encode everything, to know that it can be; answers the messages of a plan that isn't too large to keep."""
-        timestamp = codec.timestamp(self._clock.now())
-        header = dataclasses.replace(_header(plan, 0), timestamp=timestamp)
-        messages = (codec.encode(_task(header, spec), group_by=group_by) for spec in plan.tasks)
+        encode = self._encoder(_header(plan, 0), group_by).encode
+        messages = (encode(spec.name, spec.config) for spec in plan.tasks)
         if len(plan.tasks) <= _PIECE:
             return list(messages)
         collections.deque(messages, maxlen=0)
@@ -201,11 +200,11 @@ class Producer:
         self, header: Task, specs: Sequence[TaskSpec], group_by: ids.GroupBy, ready: Sequence[Message]
     ) -> int:
         """Send what waits, piece by piece, and note that it is sent; answers how many the queue knew already."""
-        header = dataclasses.replace(header, timestamp=codec.timestamp(self._clock.now()))
+        encode = None if ready else self._encoder(header, group_by).encode
         fan_out_id, duplicates = str(header.fan_out_id), 0
         for at in range(0, len(specs), _PIECE):
             piece = specs[at : at + _PIECE]
-            messages = ready or [codec.encode(_task(header, spec), group_by=group_by) for spec in piece]
+            messages = [encode(spec.name, spec.config) for spec in piece] if encode is not None else ready
             results = await self._broker.send(messages)
             not_tried = [spec.name for spec in specs[at + _PIECE :]]
             self._raise_unsent(fan_out_id, [spec.name for spec in piece], results, not_tried)
@@ -213,6 +212,10 @@ class Producer:
         if self._ledger is not None:
             await self._note_sent(self._ledger, fan_out_id, header.generation)
         return duplicates
+
+    def _encoder(self, header: Task, group_by: ids.GroupBy) -> codec.Encoder:
+        stamped = dataclasses.replace(header, timestamp=codec.timestamp(self._clock.now()))
+        return codec.Encoder(stamped, group_by=group_by)
 
     async def _note_sent(self, ledger: Ledger, fan_out_id: str, generation: int) -> None:
         try:
@@ -243,10 +246,6 @@ def _header(plan: Plan, generation: int) -> Task:
         fan_out_id=plan.fan_out_id,
         generation=generation,
     )
-
-
-def _task(header: Task, spec: TaskSpec) -> Task:
-    return dataclasses.replace(header, task_name=spec.name, task_config=spec.config)
 
 
 def _spec(task: str | Mapping[str, Json] | TaskSpec) -> TaskSpec:

@@ -90,6 +90,15 @@ class Settler:
         """
         return await self._batcher.add(settlement, wait=wait)
 
+    def hand_over(self, settlement: Settlement, *, wait: bool = True) -> None:
+        """Apply an outcome as `settle` does, for whoever has nothing to do with the answer."""
+        self._batcher.hand_over(settlement, wait=wait)
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was handed over is settled."""
+        return self._batcher.idle
+
     def drop(self, settlement: Settlement, reason: str) -> None:
         """Say that an outcome counts for nothing: its message is another worker's now."""
         self._telemetry.emit("outcome.dropped", **_told(settlement), outcome=_word(settlement), reason=reason)
@@ -108,6 +117,9 @@ class Settler:
             announced = await self._announce_folds(known)
             await self._tell_of_deaths(announced)
             told = await self._apply(announced)
+        except Exception as error:
+            self._telemetry.emit("settle.failed", messages=len(batch), reason=repr(error))
+            raise
         finally:
             # What wasn't applied must not be held for ever: it comes back when its lease ends.
             await self._leases.let_go(s.delivery for s in batch)
@@ -209,7 +221,9 @@ class Settler:
         return error is None
 
     def _tell(self, settlement: Settlement) -> None:
-        self._telemetry.emit(f"task.{_word(settlement)}", **_told(settlement))
+        name = f"task.{_word(settlement)}"
+        if self._telemetry.hears(name):
+            self._telemetry.emit(name, **_told(settlement))
 
 
 def _word(settlement: Settlement) -> str:

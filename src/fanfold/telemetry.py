@@ -61,12 +61,23 @@ class Telemetry:
     """Hands each event to every subscriber, in the order in which they subscribed."""
 
     def __init__(self, *subscribers: Subscriber) -> None:
-        self._subscribers = list(subscribers)
+        self._subscribers: list[Subscriber] = []
+        self._wants: list[Callable[[str], bool] | None] = []
+        for subscriber in subscribers:
+            self.subscribe(subscriber)
         self._broken: set[int] = set()
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Hand later events to `subscriber` too. It runs in the thread that emits, so it must be quick."""
         self._subscribers.append(subscriber)
+        self._wants.append(getattr(subscriber, "wants", None))
+
+    def hears(self, name: str) -> bool:
+        """Whether any subscriber wants events of this name: what nobody hears needs no fields.
+
+        A subscriber that has no method `wants(name) -> bool` wants all.
+        """
+        return any(wants is None or wants(name) for wants in self._wants)
 
     def emit(self, name: str, **fields: Any) -> None:
         """Tell every subscriber. Never raises."""
@@ -88,6 +99,10 @@ class LogSubscriber:
 
     def __init__(self, words: Mapping[str, str] | None = None) -> None:
         self._words = dict(words or {})
+
+    def wants(self, name: str) -> bool:
+        """Whether events of this name are logged, at the logger's present level."""
+        return logger.isEnabledFor(_LEVELS.get(name, logging.INFO))
 
     def __call__(self, event: Event) -> None:
         """Log one event at its level (INFO unless the event is routine or bad news)."""

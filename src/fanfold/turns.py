@@ -42,6 +42,20 @@ class Turns:
             os.close(self._file)
             self._file = -1
 
+    def take_at_once(self) -> bool:
+        """Take the turn if no other process has it; answers whether it is ours now."""
+        if self._file >= 0:
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+        return True
+
+    def pass_on(self) -> None:
+        """Let the next process have the turn."""
+        if self._file >= 0:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+
     def __enter__(self) -> None:
         """Wait for the turn."""
         if self._file >= 0:
@@ -49,5 +63,4 @@ class Turns:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """Pass the turn on."""
-        if self._file >= 0:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
+        self.pass_on()

@@ -100,6 +100,10 @@ async def late(call):
     return await call.make()
 
 
+async def killed_before(_call):
+    apps.die()
+
+
 async def killed_after(call):
     await call.make()
     apps.die()

@@ -16,6 +16,7 @@ from injecting import (
     error_after,
     error_before,
     killed_after,
+    killed_before,
     late,
     live,
     well,
@@ -28,6 +29,9 @@ from fanfold.testing import START, FakeClock
 
 METHODS = [*((method, 10) for method in ACTS), *((method, 1) for method in LOOKS)]
 """Methods, and how many calls of each go wrong in turn: of what only looks, and comes again and again, the first."""
+
+KILLS = [*((*each, killed_after) for each in METHODS), *((method, 3, killed_before) for method in ACTS)]
+"""Before a call is where the one before it left: a few of what acts will do, for what was under way beside it."""
 
 HOUR = 3_600.0
 LATER = START + HOUR
@@ -76,11 +80,11 @@ async def test_a_call_that_fails_or_is_late_breaks_no_promise(make_file, method,
 
 
 @pytest.mark.timeout(300)  # as above
-@pytest.mark.parametrize(("method", "most"), METHODS)
-async def test_a_process_that_is_killed_after_a_call_breaks_no_promise(make_file, method, most):
+@pytest.mark.parametrize(("method", "most", "kill"), KILLS)
+async def test_a_process_that_is_killed_before_or_after_a_call_breaks_no_promise(make_file, method, most, kill):
     for nth in range(1, most + 1):
         site, url, path = await make_file()
-        exit_code = site.run(live_and_die, url, method, nth)
+        exit_code = site.run(live_and_die, url, method, nth, kill)
         await live(url, Faults(FakeClock(LATER)))
         await assert_the_promise_is_kept(url, path)
         if exit_code != KILLED:
@@ -126,5 +130,5 @@ async def make(url, path):
     write_down(path)
 
 
-def live_and_die(url, method, nth):
-    asyncio.run(live(url, Faults(FakeClock(), {(method, nth): killed_after})))
+def live_and_die(url, method, nth, kill):
+    asyncio.run(live(url, Faults(FakeClock(), {(method, nth): kill})))

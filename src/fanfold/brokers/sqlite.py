@@ -8,7 +8,6 @@ import dataclasses
 import math
 import secrets
 import sqlite3
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -53,7 +52,7 @@ class SqliteBroker:
         database: Database | None = None,
         clock: Clock | None = None,
         max_receive_count: int = DEFAULT_MAX_RECEIVE_COUNT,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_id: Callable[[], str] = sending.new_message_id,
         new_receipt: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         """Nothing is opened before `open`.

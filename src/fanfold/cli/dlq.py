@@ -226,7 +226,8 @@ def import_(file: IO[str], target: str | None, *, yes: bool, **overrides: Any) -
     if not exported:
         raise InvalidInputError(f"{file.name} holds no dead letters")
     working.ask(f"Put {len(exported):,} dead letter(s) into the dead letter queue?", yes=yes)
-    tally = working.run(load(target, **overrides), lambda desk: desk.put(exported))
+    app = load(target, **overrides)
+    tally = working.run(app, lambda desk: desk.put(exported), interrupted=working.PUT)
     working.report(tally, "put back", as_json=False)
 
 

@@ -14,6 +14,7 @@ import click
 from fanfold import wiring
 from fanfold.app import Fanfold
 from fanfold.cli.common import addresses, app_option, as_json, load, to_scripts
+from fanfold.deploy import ledger as ledgers
 from fanfold.deploy.description import check_dlq_url
 from fanfold.deploy.doctor import judge, judge_tasks
 from fanfold.deploy.findings import Application, Finding, Grade, error, fine, warning, worst
@@ -75,7 +76,7 @@ async def _examine(app: Fanfold, role: str) -> list[Finding]:
         )
     except FanfoldError as refused:
         return [_broken("configuration", refused, "nothing works without queue and ledger")]
-    found = [await _ledger(ledger, settings)]
+    found = await _ledger(ledger, settings, role)
     try:
         await broker.open()
         if is_sqlite(settings.queue_url):
@@ -130,20 +131,31 @@ def _missing_files(settings: Settings) -> list[Finding]:
     ]
 
 
-async def _ledger(ledger: Ledger | None, settings: Settings) -> Finding:
+async def _ledger(ledger: Ledger | None, settings: Settings, role: str) -> list[Finding]:
     if ledger is None:
-        return warning(
-            "ledger",
-            "there is no ledger",
-            why="attempts are the queue's receive counts, nobody knows when a fan-out is done, and events that come "
-            "again after five minutes are worked on again",
-            cure=_LEDGER,
-        )
+        return [_without_ledger()]
+    try:
+        queue = settings.queue_url.rsplit("/", 1)[-1] if not is_sqlite(settings.queue_url) else ""
+        lacking = await ledgers.examine(settings.ledger or settings.queue_url, role, queue or "tasks.fifo")
+        return lacking or [await _opened(ledger, settings)]
+    except FanfoldError as refused:
+        return [_broken("ledger", refused, "workers can't record anything, so they settle nothing")]
+
+
+def _without_ledger() -> Finding:
+    return warning(
+        "ledger",
+        "there is no ledger",
+        why="attempts are the queue's receive counts, nobody knows when a fan-out is done, and events that come "
+        "again after five minutes are worked on again",
+        cure=_LEDGER,
+    )
+
+
+async def _opened(ledger: Ledger, settings: Settings) -> Finding:
     try:
         await ledger.start()
         await ledger.list(limit=1)
-    except FanfoldError as refused:
-        return _broken("ledger", refused, "workers can't record anything, so they settle nothing")
     finally:
         await ledger.close()
     if is_sqlite(settings.ledger or settings.queue_url) and not is_sqlite(settings.queue_url):

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.progress import Progress
@@ -24,8 +24,12 @@ Work = Callable[[DeadLetters, Selection, Tally, Told], Awaitable[Tally]]
 """Does something with the chosen letters, counting in the tally, which others are told of."""
 
 
-def run(app: Fanfold, ask: Callable[[DeadLetters], Awaitable[Any]]) -> Any:
-    """Ask the application's dead letters something, in a loop that Ctrl-C ends in order."""
+_LOOKED: Final = "interrupted; nothing was changed, and what was looked at is given back"
+PUT: Final = "interrupted; run it again for the rest: nothing is doubled"
+
+
+def run(app: Fanfold, ask: Callable[[DeadLetters], Awaitable[Any]], *, interrupted: str = _LOOKED) -> Any:
+    """Ask the application's dead letters something, in a loop that Ctrl-C ends in order, with these words."""
 
     async def asked() -> Any:
         async with app:
@@ -34,7 +38,7 @@ def run(app: Fanfold, ask: Callable[[DeadLetters], Awaitable[Any]]) -> Any:
     try:
         return asyncio.run(asked())
     except KeyboardInterrupt:
-        beside().print("interrupted; nothing was changed, and what was looked at is given back")
+        beside().print(interrupted)
         sys.exit(INTERRUPTED)
 
 

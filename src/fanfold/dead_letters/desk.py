@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
 
-from fanfold.brokers.browsing import Browse
+from fanfold.brokers.browsing import HOLD, Browse
 from fanfold.brokers.burial import letter_message, letter_of
 from fanfold.brokers.protocol import Broker
 from fanfold.dead_letters import redriven
@@ -17,6 +18,7 @@ from fanfold.dead_letters.selection import Selection
 from fanfold.dead_letters.sending_back import SendingBack, death
 from fanfold.dead_letters.standing import fan_out_of, standing
 from fanfold.dead_letters.tally import Tally, Told, text_of
+from fanfold.errors import InvalidInputError
 from fanfold.ledgers.protocol import Ledger
 from fanfold.model import DeadLetter, Delivery
 from fanfold.settler import Announce
@@ -24,10 +26,19 @@ from fanfold.telemetry import Telemetry, fields_of
 
 EVERYTHING: Final = Selection()
 _PIECE: Final = 100
-"""Letters that are worked on before the next ones; more, where a fan-out has more."""
+"""Letters that are worked on together; more, where a fan-out has more."""
+_AT_ONCE: Final = 3
+"""Pieces under way at once: while one waits for the ledger, others are sent or deleted."""
+
+T = TypeVar("T")
 
 _Work = Callable[[Sequence[DeadLetter], Tally], Awaitable[list[DeadLetter]]]
 """Does what is wanted with a piece of the letters; answers those that are not needed any more."""
+_Check = Callable[[Sequence[DeadLetter]], None]
+
+
+def _fine(_: Sequence[DeadLetter]) -> None:
+    """No check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +54,9 @@ class DeadLetters:
 
     1. A look goes through the whole queue, and gives back at once what it had to receive for that.
     2. Work (a redrive, a drop) looks first and holds what is chosen, all of a fan-out together.
-    3. Then it goes piece by piece: what is wanted is done, and then, last, the letters of it are deleted.
-    4. What is left over is given back, also when the work is interrupted; a piece that has begun is ended first.
+    3. Then it goes piece by piece, some at once: what is wanted is done, and then, last, the letters of it are deleted.
+    4. Meanwhile a long poll has the last word on whether there is more, and what isn't chosen is given back.
+    5. What is left over is given back, also when the work is interrupted; pieces that have begun are ended first.
 
     So a letter is never gone before what it asks for is done, and a crash anywhere leaves a letter that the next time
     recognises. It never touches what wasn't chosen.
@@ -63,16 +75,15 @@ class DeadLetters:
         """The chosen letters, with what the ledger knows. Nothing is taken away. Raises NoDeadLetterQueueError."""
         async with self.pages(selection) as (browse, pages):
             found = [letter async for page in pages for letter in page]
-        hidden = 0 if selection.limit is not None else await self._hidden(browse.seen)
-        return Found(found, hidden)
+        return Found(found, await self._hidden(browse, selection))
 
     @asynccontextmanager
     async def pages(
-        self, selection: Selection = EVERYTHING, *, hold: bool = False
+        self, selection: Selection = EVERYTHING
     ) -> AsyncIterator[tuple[Browse, AsyncIterator[list[DeadLetter]]]]:
-        """The chosen letters page by page; with `hold` they can be worked on. All are given back at the end."""
-        async with Browse(self._broker.dead_letter_queue(), direct=not hold) as browse:
-            yield browse, self._chosen(browse, selection)
+        """The chosen letters page by page. All are given back at the end."""
+        async with Browse(self._broker.dead_letter_queue()) as browse:
+            yield browse, self._chosen(browse.pages(), selection)
 
     async def redrive(
         self, selection: Selection, *, edit: Edit | None = None, tally: Tally | None = None, told: Told | None = None
@@ -81,12 +92,20 @@ class DeadLetters:
 
         Repeated after an interruption it goes on where it was: within the queue's five minutes, or with a ledger,
         nothing is run twice; what a ledger knows as succeeded never runs again.
+
+        Raises:
+            InvalidInputError: the edit can't be made on one of them. Nothing was sent back, but what came before a
+                letter that SQS showed late.
         """
 
         def work(piece: Sequence[DeadLetter], to: Tally) -> Awaitable[list[DeadLetter]]:
             return self._sending_back.send_back(piece, to, edit)
 
-        return await self._work(selection, work, tally or Tally(), told)
+        def check(letters: Sequence[DeadLetter]) -> None:
+            for letter in letters if edit is not None else ():
+                redriven.message(letter, edit)
+
+        return await self._work(selection, work, tally or Tally(), told, check)
 
     async def move(self, found: Found) -> bool:
         """Have the queue itself move all letters back, if that does what sending them would; whether it does now.
@@ -103,9 +122,22 @@ class DeadLetters:
         return await self._work(selection, self._drop, tally or Tally(), told)
 
     async def put(self, letters: Iterable[DeadLetter], *, tally: Tally | None = None) -> Tally:
-        """Put exported letters back into the dead letter queue; those that are there already count as leftovers."""
+        """Put exported letters back into the dead letter queue; those that are there already count as leftovers.
+
+        Interrupted anywhere, it can be repeated: what was put is recognised.
+
+        Raises:
+            InvalidInputError: some letters can't be looked at just now, so nobody can say which are there already.
+        """
         tally, given = tally or Tally(), list(letters)
-        there = {letter.source_message_id for letter in (await self.find()).letters}
+        looked = await self.find()
+        if looked.hidden:
+            raise InvalidInputError(
+                f"{looked.hidden:,} dead letter(s) can't be seen just now, and putting them again would double them: "
+                f"somebody holds them ({HOLD:.0f} s at most after a look that was killed), or others of their group "
+                "stand before them; nothing was put, repeat it later"
+            )
+        there = {letter.source_message_id for letter in looked.letters}
         missing = [letter for letter in given if letter.source_message_id not in there]
         tally.leftovers += len(given) - len(missing)
         for result in await self._broker.dead_letter_queue().send([letter_message(letter) for letter in missing]):
@@ -115,16 +147,43 @@ class DeadLetters:
                 tally.done += 1
         return tally
 
-    async def _work(self, selection: Selection, work: _Work, tally: Tally, told: Told | None) -> Tally:
-        async with self.pages(selection, hold=True) as (browse, pages):
-            chosen = [letter async for page in pages for letter in page]
-            tally.hidden = 0 if selection.limit is not None else await self._hidden(browse.seen)
-            await browse.keep(letter.message_id for letter in chosen)
-            for piece in _pieces(chosen):
-                await _whole(self._settle(browse, piece, work, tally))
+    async def _work(
+        self, selection: Selection, work: _Work, tally: Tally, told: Told | None, check: _Check = _fine
+    ) -> Tally:
+        async with Browse(self._broker.dead_letter_queue(), direct=False) as browse:
+
+            async def settle(piece: Sequence[DeadLetter]) -> None:
+                await self._settle(browse, piece, work, tally)
                 if told is not None:
                     told(tally)
+
+            chosen = [letter async for page in self._chosen(browse.at_once(), selection) for letter in page]
+            check(chosen)
+            hidden = await self._hidden(browse, selection)
+            seen = browse.seen
+            rest = asyncio.ensure_future(self._rest(browse, selection, chosen))
+            try:
+                await _each(_pieces(chosen), settle)
+                late = await rest
+            finally:
+                rest.cancel()
+                await asyncio.wait([rest])
+            tally.hidden = max(0, hidden - (browse.seen - seen))
+            check(late)
+            await _each(_pieces(late), settle)
         return tally
+
+    async def _rest(self, browse: Browse, selection: Selection, chosen: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """What is chosen of the letters that come late; all others are given back."""
+        late: list[DeadLetter] = []
+        begun = {_identity(letter) for letter in chosen}
+        left = None if selection.limit is None else selection.limit - len(chosen)
+        if left != 0:
+            pages = self._chosen(browse.late(), replace(selection, limit=left))
+            # What was sent back just now may have died again: that one stays.
+            late = [letter async for page in pages for letter in page if _identity(letter) not in begun]
+        await browse.keep(letter.message_id for letter in [*chosen, *late])
+        return late
 
     async def _settle(self, browse: Browse, piece: Sequence[DeadLetter], work: _Work, tally: Tally) -> None:
         over = await work(piece, tally)
@@ -156,9 +215,11 @@ class DeadLetters:
             if record.fold_due and self._announce is not None and letter.task is not None:
                 await self._announce(letter.task, record.generation)
 
-    async def _chosen(self, browse: Browse, selection: Selection) -> AsyncIterator[list[DeadLetter]]:
+    async def _chosen(
+        self, pages: AsyncIterator[Sequence[Delivery]], selection: Selection
+    ) -> AsyncIterator[list[DeadLetter]]:
         left = selection.limit
-        async for deliveries in browse.pages():
+        async for deliveries in pages:
             letters = [letter_of(delivery) for delivery in deliveries]
             records = await standing(self._ledger, letters)
             known = [redriven.told(letter, record) for letter, record in zip(letters, records, strict=True)]
@@ -168,9 +229,12 @@ class DeadLetters:
             if left is not None and (left := left - len(page)) == 0:
                 return
 
-    async def _hidden(self, seen: int) -> int:
+    async def _hidden(self, browse: Browse, selection: Selection) -> int:
+        """How many letters a look has not seen; none, where it needn't see all."""
+        if selection.limit is not None:
+            return 0
         counts = await self._broker.dead_letter_queue().status()
-        return max(0, counts.messages_available + counts.messages_in_flight + counts.messages_delayed - seen)
+        return max(0, counts.messages_available + counts.messages_in_flight + counts.messages_delayed - browse.seen)
 
 
 def _pieces(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
@@ -188,14 +252,27 @@ def _pieces(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
         yield piece
 
 
-async def _whole(step: Awaitable[None]) -> None:
-    """Let a step that has begun end, also when this is cancelled: half of one is what a crash leaves."""
-    running = asyncio.ensure_future(step)
+def _identity(letter: DeadLetter) -> tuple[str, ...]:
+    """What a letter is about, in whatever generation."""
+    task = letter.task
+    return (task.entity_id, task.task_name, task.fan_out_id or "") if task is not None else (letter.message_id,)
+
+
+async def _each(pieces: Iterable[T], settle: Callable[[T], Awaitable[None]]) -> None:
+    """Settle all pieces, some at once. Cancelled, or where one fails, no more begin, and those that have begun end."""
+    left = deque(pieces)
+
+    async def settling() -> None:
+        while left:
+            await settle(left.popleft())
+
+    workers = [asyncio.ensure_future(settling()) for _ in range(min(_AT_ONCE, len(left)))]
     try:
-        await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
+        await asyncio.gather(*map(asyncio.shield, workers))
+    finally:
+        left.clear()
+        if workers:
+            await asyncio.wait(workers)
 
 
 def _delivery(letter: DeadLetter) -> Delivery:

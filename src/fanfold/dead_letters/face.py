@@ -54,7 +54,7 @@ class AppDeadLetters:
         """Send the chosen letters back to their queue, each changed by `edit`, with all attempts anew.
 
         Raises:
-            InvalidInputError: the edit can't be made; letters of earlier pieces are sent back already.
+            InvalidInputError: the edit can't be made on one of them; nothing was sent back.
         """
         return await (await self._opened()).redrive(selection, edit=edit)
 

@@ -7,20 +7,24 @@ from typing import Final
 
 from fanfold import wiring
 from fanfold.clock import SystemClock
+from fanfold.deploy import ledger_schema
+from fanfold.deploy.findings import Finding, error, warning
 from fanfold.deploy.provision import Change
 from fanfold.errors import NoLedgerError
 from fanfold.ledgers.protocol import Ledger
 from fanfold.urls import is_sqlite, parse_sqlite
 
 _DYNAMODB: Final = "dynamodb://"
+_UNMADE: Final = "the first worker needs the right to make that, or nothing is recorded"
+_POSTGRES: Final = ("postgresql://", "postgres://")
 
 
 async def look(url: str) -> list[Change]:
-    """What is missing of a ledger. Nothing is changed; whether tables are up to date is for `apply` to see.
+    """What is missing of a ledger. Nothing is changed; whether a file's tables are up to date is for `apply` to see.
 
     Raises:
         ConfigurationError: the URL can't be read.
-        LedgerError: DynamoDB can't be asked, or the table is another application's.
+        LedgerError: it can't be asked, or what is there is another application's or a newer Fanfold's.
     """
     if url == wiring.NO_LEDGER:
         return []
@@ -28,9 +32,44 @@ async def look(url: str) -> list[Change]:
         from fanfold.deploy import ledger_table  # noqa: PLC0415 - boto3 only where it is used
 
         return await asyncio.to_thread(ledger_table.look, url)
+    if url.startswith(_POSTGRES):
+        return await asyncio.to_thread(ledger_schema.look, url)
     _ledger(url)  # which refuses what can't be read
     missing = is_sqlite(url) and not parse_sqlite(url).path.exists()
     return [Change(target=str(parse_sqlite(url).path))] if missing else []
+
+
+async def examine(url: str, role: str, queue: str) -> list[Finding]:
+    """What a ledger lacks: its tables, and the rights to them that a role needs. Nothing is changed.
+
+    Args:
+        url: where the ledger is.
+        role: `producer`, `worker` or `operator`.
+        queue: the queue's name, for the commands that cure.
+
+    Raises:
+        FanfoldError: it can't be asked.
+    """
+    if url.startswith(_DYNAMODB):
+        from fanfold.deploy import ledger_rights  # noqa: PLC0415 - boto3 only where it is used
+
+        denials = await asyncio.to_thread(ledger_rights.lacking, url, role)
+        table = url.removeprefix(_DYNAMODB).partition("?")[0]
+        cure = f"fanfold template iam {queue} --ledger-table {table} --role {role} --region REGION --account ACCOUNT"
+        if denials:
+            return [_lacks(f"{denial.action} on {denial.queue} is denied", role, cure) for denial in denials]
+    missing = [] if is_sqlite(url) else await look(url)
+    if missing:
+        cure = f"fanfold provision {queue} --ledger '{url}' --yes"
+        return [warning("ledger", f"the ledger isn't set up: {change}", why=_UNMADE, cure=cure) for change in missing]
+    if not url.startswith(_POSTGRES):
+        return []
+    rights = await asyncio.to_thread(ledger_schema.lacking, url)
+    return [_lacks(f"the ledger's role lacks {right}", role, f"GRANT {right} TO it") for right in rights]
+
+
+def _lacks(what: str, role: str, cure: str) -> Finding:
+    return error("permission.ledger", what, why=f"a {role} can't record anything without it", cure=cure)
 
 
 async def apply(url: str) -> None:

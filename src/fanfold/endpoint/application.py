@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -15,6 +14,7 @@ from fanfold.endpoint.exchange import Request, Response
 from fanfold.endpoint.model import members, sqs_model
 from fanfold.endpoint.polls import Polls, Receiver
 from fanfold.endpoint.reading import ClientGoneError, Receive, Room, Scope, head_of, whole
+from fanfold.engine import sending
 from fanfold.engine.errors import SqsError
 from fanfold.engine.service import CallContext
 from fanfold.errors import FanfoldError
@@ -72,7 +72,7 @@ class Application:
         *,
         health: Callable[[int], Awaitable[Response]],
         report: Callable[[Visit], None] = lambda _visit: None,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_id: Callable[[], str] = sending.new_message_id,
     ) -> None:
         """`report` hears of each request after its answer; `health` answers `GET /health`, given the waiting polls."""
         self._engine = engine

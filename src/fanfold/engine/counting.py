@@ -6,20 +6,19 @@ import sqlite3
 from typing import Final
 
 from fanfold import sql
-from fanfold.engine import receiving
+from fanfold.engine import receiving, stocks
 from fanfold.engine.queues import Queue
 from fanfold.engine.receiving import Received, count_held
 from fanfold.model import QueueStatus
 
 _SQL: Final = sql.load("fanfold.engine", "messages.sql")
-_LEASED, _DELAYED = 1, 2
 _BEFORE_ALL: Final = (-(2**62), 0)
 
 
 def status(connection: sqlite3.Connection, queue: Queue, now: int) -> QueueStatus:
     """Exact counts. Messages behind a held head count as available, as on SQS."""
-    leased = count_held(connection, queue, _LEASED, now)
-    delayed = count_held(connection, queue, _DELAYED, now)
+    leased = count_held(connection, queue, stocks.LEASED, now)
+    delayed = count_held(connection, queue, stocks.DELAYED, now)
     return QueueStatus(
         messages_available=total(connection, queue) - leased - delayed,
         messages_in_flight=leased,
@@ -29,8 +28,7 @@ def status(connection: sqlite3.Connection, queue: Queue, now: int) -> QueueStatu
 
 def total(connection: sqlite3.Connection, queue: Queue) -> int:
     """How many messages a queue has, in whatever state."""
-    count: int = connection.execute(_SQL["counts"], (queue.stock,)).fetchone()[0]
-    return count
+    return stocks.counts(connection, queue.stock)[0]
 
 
 def read(

@@ -13,9 +13,10 @@ from fanfold.clock import Clock
 from fanfold.connection_thread import Operation
 from fanfold.database import Database
 from fanfold.engine import errors
+from fanfold.engine.commits import Commits
 from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.errors import SqsError
-from fanfold.engine.polling import LongPolls, attended
+from fanfold.engine.polling import LongPolls
 
 T = TypeVar("T")
 Request = Mapping[str, Any]
@@ -42,6 +43,7 @@ class Desk:
     """The engine's means, for its actions."""
 
     database: Database
+    commits: Commits
     clock: Clock
     doorbell: Doorbell
     polls: LongPolls
@@ -57,7 +59,7 @@ class Desk:
 
         It may raise SqsError before its first change, and only then: what it has changed is kept.
         """
-        return _unless_refused(await asyncio.wrap_future(self.database.write(_refusing(operation))))
+        return _unless_refused(await self.commits.write(_refusing(operation)))
 
     async def read(self, operation: Operation[T]) -> T:
         """Run an operation that changes nothing."""
@@ -70,7 +72,7 @@ class Desk:
             if not isinstance(result, SqsError):
                 unattended(result)
 
-        return _unless_refused(await attended(self.database.write(_refusing(operation)), left))
+        return _unless_refused(await self.commits.write(_refusing(operation), left))
 
     def now(self) -> int:
         """Milliseconds since the epoch. To be read inside an operation, after the wait for the file."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from fanfold import limits, sql
-from fanfold.engine import handles, sending, upkeep
+from fanfold.engine import handles, sending, stocks, upkeep
 from fanfold.engine.handles import Handle
 from fanfold.engine.queues import Queue
 from fanfold.engine.sending import NewMessage
@@ -24,7 +24,7 @@ _LONGEST: Final = limits.MAX_VISIBILITY * 1000
 
 def delete(connection: sqlite3.Connection, queue: Queue, texts: Iterable[str], now: int) -> list[EntryError | None]:
     """Delete messages by receipt handle. A message that is gone already counts as deleted, as on SQS."""
-    return [_delete(connection, queue, text, now) for text in texts]
+    return _delete(connection, queue, list(texts), now)
 
 
 def change_visibility(
@@ -39,7 +39,8 @@ def take_back(connection: sqlite3.Connection, queue: Queue, texts: Iterable[str]
     parsed = (handles.parse(text, queue.id) for text in texts)
     visible_at = now if queue.fifo else 0
     taken = [(visible_at, h.seq, queue.stock, h.receipt, now) for h in parsed if isinstance(h, Handle)]
-    connection.executemany(_SQL["take_back"], taken)
+    freed = connection.executemany(_SQL["take_back"], taken).rowcount
+    stocks.count(connection, queue.stock, leased=-max(0, freed))
 
 
 def bury(
@@ -48,27 +49,53 @@ def bury(
     """Replace each message, by its handle, with a copy in the queue `target`."""
     errors = []
     for text, copy in burials:
-        error = _delete(connection, queue, text, now, gone=handles.lost(f"{text}: the message does not exist."))
+        gone = handles.lost(f"{text}: the message does not exist.")
+        error = _delete(connection, queue, [text], now, gone=gone)[0]
         if error is None:
-            sending.add(connection, target, copy, now)
+            sending.add(connection, target, [copy], now)
         errors.append(error)
     return errors
 
 
 def _delete(
-    connection: sqlite3.Connection, queue: Queue, text: str, now: int, gone: EntryError | None = None
-) -> EntryError | None:
-    handle = handles.parse(text, queue.id)
-    if isinstance(handle, EntryError):
-        return handle
-    if not queue.fifo:
-        return None if connection.execute(_SQL["delete_loose"], (handle.seq, queue.stock)).rowcount else gone
-    row = connection.execute(_SQL["delete"], (handle.seq, queue.stock, handle.receipt, now)).fetchone()
-    if row is None:
-        return handles.expired(text) if _survives(connection, queue, handle) else gone
-    if row[1]:
-        upkeep.promote(connection, queue, row[0], now)
-    return None
+    connection: sqlite3.Connection, queue: Queue, texts: Sequence[str], now: int, gone: EntryError | None = None
+) -> list[EntryError | None]:
+    """Delete; `gone` is what becomes of a handle whose message isn't there."""
+    parsed = [handles.parse(text, queue.id) for text in texts]
+    asked = [handle.seq for handle in parsed if isinstance(handle, Handle)]
+    found = connection.execute(_SQL["holders"], (sql.listed(asked), queue.stock)).fetchall()
+    holders = {row[0]: row[1:] for row in found}
+    errors: list[EntryError | None] = []
+    heads: dict[int, str | None] = {}
+    for text, handle in zip(texts, parsed, strict=True):
+        if isinstance(handle, EntryError):
+            errors.append(handle)
+            continue
+        holder = None if handle.seq in heads else holders.get(handle.seq)
+        if holder is None:
+            errors.append(handles.expired(text) if queue.fifo and _departed(connection, handle) else gone)
+        elif queue.fifo and not _holds(handle, holder, now):
+            errors.append(handles.expired(text))
+        else:
+            errors.append(None)
+            heads[handle.seq] = holder[3] if holder[4] else None
+    _remove(connection, queue, heads, now)
+    return errors
+
+
+def _holds(handle: Handle, holder: Sequence[Any], now: int) -> bool:
+    receipt, state, visible_at = holder[:3]
+    return bool(receipt == handle.receipt and state == stocks.LEASED and visible_at > now)
+
+
+def _remove(connection: sqlite3.Connection, queue: Queue, heads: Mapping[int, str | None], now: int) -> None:
+    """Delete messages, by their numbers; those that are their groups' heads come with the group."""
+    if not heads:
+        return
+    states = connection.execute(_SQL["delete"], (sql.listed(list(heads)),)).fetchall()
+    stocks.count(connection, queue.stock, messages=-len(states), leased=-states.count((stocks.LEASED,)))
+    if queue.fifo:
+        upkeep.promote(connection, queue, {group_id for group_id in heads.values() if group_id is not None}, now)
 
 
 def _change(connection: sqlite3.Connection, queue: Queue, text: str, milliseconds: int, now: int) -> EntryError | None:
@@ -79,10 +106,9 @@ def _change(connection: sqlite3.Connection, queue: Queue, text: str, millisecond
         return _out_of_range(milliseconds, f"Must be between 0 and {limits.MAX_VISIBILITY}.")
     values = {"seq": handle.seq, "stock": queue.stock, "until": now + milliseconds, "longest": _LONGEST, "now": now}
     if not queue.fifo:
-        return (
-            None if connection.execute(_SQL["change_loose"], values).rowcount else _refusal(connection, handle, values)
-        )
+        return _change_loose(connection, queue, handle, values)
     if connection.execute(_SQL["change"], values | {"receipt": handle.receipt}).rowcount:
+        stocks.count(connection, queue.stock, leased=0 if milliseconds else -1)
         return None
     holder = handle.seq, queue.stock, handle.receipt, now
     if connection.execute(_SQL["held"], holder).fetchone():
@@ -91,17 +117,28 @@ def _change(connection: sqlite3.Connection, queue: Queue, text: str, millisecond
     return expired if _survives(connection, queue, handle) else handles.unavailable(text)
 
 
-def _refusal(connection: sqlite3.Connection, handle: Handle, values: Mapping[str, Any]) -> EntryError:
-    """Why a message of a standard queue did not change."""
-    if connection.execute(_SQL["exists"], (handle.seq, values["stock"])).fetchone():
+def _change_loose(
+    connection: sqlite3.Connection, queue: Queue, handle: Handle, values: Mapping[str, Any]
+) -> EntryError | None:
+    before = connection.execute(_SQL["state"], (handle.seq, queue.stock)).fetchone()
+    if before is None:
+        return handles.unavailable(str(handle))
+    if not connection.execute(_SQL["change_loose"], values).rowcount:
         return _beyond(values["until"] - values["now"])
-    return handles.unavailable(str(handle))
+    held = values["until"] > values["now"]
+    stocks.count(connection, queue.stock, leased=held - (before[0] == stocks.LEASED))
+    return None
 
 
 def _survives(connection: sqlite3.Connection, queue: Queue, handle: Handle) -> bool:
     """Whether a message that this handle holds no longer is still somewhere: here, or where it was moved to."""
     here = connection.execute(_SQL["exists"], (handle.seq, queue.stock)).fetchone()
-    return bool(here or connection.execute(_SQL["departed"], (handle.seq,)).fetchone())
+    return bool(here or _departed(connection, handle))
+
+
+def _departed(connection: sqlite3.Connection, handle: Handle) -> bool:
+    """Whether the message left for another queue."""
+    return connection.execute(_SQL["departed"], (handle.seq,)).fetchone() is not None
 
 
 def _beyond(milliseconds: int) -> EntryError:

@@ -6,7 +6,7 @@ import sqlite3
 from typing import Final
 
 from fanfold import limits, sql
-from fanfold.engine import upkeep
+from fanfold.engine import stocks, upkeep
 from fanfold.engine.queues import Queue
 
 _SQL: Final = sql.load("fanfold.engine", "messages.sql")
@@ -17,6 +17,8 @@ def set_aside(connection: sqlite3.Connection, queue: Queue, seq: int, group_id: 
     """Move a message that was received too often to its queue's dead letter queue."""
     values = {"target": queue.target, "origin": queue.name, "now": now, "seq": seq}
     connection.execute(_SQL["set_aside" if queue.fifo else "set_aside_loose"], values)
+    if queue.target is not None:
+        stocks.count(connection, queue.target, messages=1)
     depart(connection, seq, now)
     remove(connection, queue, seq, group_id, now)
 
@@ -29,6 +31,7 @@ def depart(connection: sqlite3.Connection, seq: int, now: int) -> None:
 
 def remove(connection: sqlite3.Connection, queue: Queue, seq: int, group_id: str, now: int) -> None:
     """Take a message out of its queue, whoever holds it."""
-    connection.execute(_SQL["remove"], (seq,))
+    gone = connection.execute(_SQL["remove"], (seq,)).fetchall()
+    stocks.count(connection, queue.stock, messages=-len(gone), leased=-gone.count((stocks.LEASED,)))
     if queue.fifo:
-        upkeep.promote(connection, queue, group_id, now)
+        upkeep.promote(connection, queue, [group_id], now)

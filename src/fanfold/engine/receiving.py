@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fanfold import limits, sql
-from fanfold.engine import moving, upkeep
+from fanfold.engine import moving, stocks, upkeep
 from fanfold.engine.handles import Handle
 from fanfold.engine.queues import Queue
+from fanfold.engine.stocks import AVAILABLE, DELAYED, LEASED
 
 _SQL: Final = sql.load("fanfold.engine", "messages.sql")
-_AVAILABLE, _LEASED, _DELAYED = 0, 1, 2
 _EVER: Final = 2**62
 _SLICE: Final = 100
 """Messages whose time has run out that one receive deals with beside those that it looks at."""
@@ -67,20 +67,18 @@ def receive(connection: sqlite3.Connection, queue: Queue, request: Receive, new_
     rows = picker.from_groups() if queue.fifo else picker.loose()
     receipt = new_receipt() if rows else ""
     taken = [received(queue, row, receipt, request.now, row[4] + 1) for row in rows]
-    _lease(connection, queue, taken, request)
-    if request.lease > 0 and taken:
-        # A lease that has run out is in the count already.
-        connection.execute(_SQL["hold"], (sum(row[1] != _LEASED for row in rows), queue.stock))
+    if taken:
+        _lease(connection, queue, rows, receipt, request)
     return taken
 
 
 def next_ready(connection: sqlite3.Connection, queue: Queue, now: int) -> int | None:
     """When a message can next be received, not after `now` if one can be already; None where there is none."""
     if not room_in_flight(connection, queue, now):
-        return _earliest(connection, queue, _LEASED)
-    if _earliest(connection, queue, _AVAILABLE) is not None:
+        return _earliest(connection, queue, LEASED)
+    if _earliest(connection, queue, AVAILABLE) is not None:
         return now
-    held = [_earliest(connection, queue, state) for state in (_LEASED, _DELAYED)]
+    held = [_earliest(connection, queue, state) for state in (LEASED, DELAYED)]
     if queue.fifo:
         held.append(upkeep.next_expiry(connection, queue))  # the next of its group comes when a held message goes
     return min((at for at in held if at is not None), default=None)
@@ -88,10 +86,10 @@ def next_ready(connection: sqlite3.Connection, queue: Queue, now: int) -> int | 
 
 def room_in_flight(connection: sqlite3.Connection, queue: Queue, now: int) -> int:
     """How many messages more may be in flight."""
-    held: int = connection.execute(_SQL["counts"], (queue.stock,)).fetchone()[1]
+    held = stocks.counts(connection, queue.stock)[1]
     if held + limits.MAX_BATCH_ENTRIES <= limits.MAX_IN_FLIGHT:
         return limits.MAX_IN_FLIGHT - held
-    return max(0, limits.MAX_IN_FLIGHT - count_held(connection, queue, _LEASED, now))
+    return max(0, limits.MAX_IN_FLIGHT - count_held(connection, queue, LEASED, now))
 
 
 def count_held(connection: sqlite3.Connection, queue: Queue, state: int, now: int) -> int:
@@ -124,13 +122,20 @@ def received(queue: Queue, row: Sequence[Any], receipt: str, now: int, receive_c
     )
 
 
-def _lease(connection: sqlite3.Connection, queue: Queue, taken: Sequence[Received], request: Receive) -> None:
+def _lease(
+    connection: sqlite3.Connection, queue: Queue, rows: Sequence[Sequence[Any]], receipt: str, request: Receive
+) -> None:
     held = request.lease > 0
-    state = _LEASED if held else _AVAILABLE
-    visible_at = request.now + request.lease if held or queue.fifo else 0
-    every = {"now": request.now, "state": state, "until": visible_at}
-    each = [every | {"seq": message.handle.seq, "receipt": message.handle.receipt} for message in taken]
-    connection.executemany(_SQL["lease"], each)
+    values = {
+        "receipt": receipt,
+        "now": request.now,
+        "state": LEASED if held else AVAILABLE,
+        "until": request.now + request.lease if held or queue.fifo else 0,
+        "seqs": sql.listed([row[0] for row in rows]),
+    }
+    connection.execute(_SQL["lease"], values)
+    ran_out = sum(row[1] == LEASED for row in rows)  # these are in the count already
+    stocks.count(connection, queue.stock, leased=(len(rows) if held else 0) - ran_out)
 
 
 class _Picker:
@@ -151,30 +156,35 @@ class _Picker:
         """Of a FIFO queue: group by group, each from the head up to the first message that is held."""
         seen: set[str] = set()
         # More than one round only where a group gave less than one message: its own were set aside.
-        while self._wants_more() and (groups := self._ready_groups(seen)):
-            for group_id in groups:
-                self._from_group(group_id)
-            seen.update(groups)
+        while self._wants_more() and (heads := self._heads(seen)):
+            for *row, _, has_more in heads:
+                if not self._wants_more():
+                    break
+                self._take(row)
+                if has_more:
+                    self._from_group(row[7], row[0])
+            seen.update(row[7] for row in heads)
         return self._rows
 
     def loose(self) -> list[Sequence[Any]]:
         """Of a standard queue: the oldest available ones."""
-        for state in (_LEASED, _DELAYED):
-            self._connection.execute(_SQL["mature"], (self._queue.stock, state, self._now, _SLICE))
+        for state in (LEASED, DELAYED):
+            matured = self._connection.execute(_SQL["mature"], (self._queue.stock, state, self._now, _SLICE)).rowcount
+            stocks.count(self._connection, self._queue.stock, leased=-matured if state == LEASED else 0)
         for page in self._pages("loose"):
             for row in page:
                 self._take(row)
         return self._rows
 
-    def _from_group(self, group_id: str) -> None:
-        for page in self._pages("of_group", group_id):
+    def _from_group(self, group_id: str, after: int) -> None:
+        for page in self._pages("of_group", group_id, after=after):
             for row in page:
-                if row[1] != _AVAILABLE and row[2] > self._now:
+                if row[1] != AVAILABLE and row[2] > self._now:
                     return
                 self._take(row)
 
-    def _pages(self, statement: str, *of: str) -> Iterator[list[Sequence[Any]]]:
-        last, full = 0, True
+    def _pages(self, statement: str, *of: str, after: int = 0) -> Iterator[list[Sequence[Any]]]:
+        last, full = after, True
         while full and self._wants_more():
             room = self._room - len(self._rows)
             rows = self._connection.execute(_SQL[statement], (self._queue.stock, *of, last, room)).fetchall()
@@ -196,13 +206,18 @@ class _Picker:
     def _wants_more(self) -> bool:
         return len(self._rows) < self._room and self._aside < _MOST_ASIDE
 
-    def _ready_groups(self, seen: set[str]) -> list[str]:
-        """Those available longest first. What is so since a time to come was so before the clock stepped back."""
-        most, now = self._room + len(seen), self._now
-        earlier = self._heads(_AVAILABLE, (now, _EVER), most)
-        due = [row for state in (_AVAILABLE, _LEASED, _DELAYED) for row in self._heads(state, (-_EVER, now), most)]
-        groups = (group_id for _, _, group_id in (*earlier, *sorted(due)))
-        return [group_id for group_id in groups if group_id not in seen][: self._room]
+    def _heads(self, seen: set[str]) -> list[Sequence[Any]]:
+        """Of groups not yet seen, those available longest first.
 
-    def _heads(self, state: int, between: tuple[int, int], limit: int) -> list[tuple[int, int, str]]:
-        return self._connection.execute(_SQL["ready_groups"], (self._queue.stock, state, *between, limit)).fetchall()
+        What is so since a time to come was so before the clock stepped back.
+        """
+        most = self._room - len(self._rows) + len(seen)
+        values = {"stock": self._queue.stock, "now": self._now, "most": most}
+        heads = self._connection.execute(_SQL["ready"], values).fetchall()
+        heads.sort(key=_turn)
+        return [row for row in heads if row[7] not in seen][: self._room]
+
+
+def _turn(row: Sequence[Any]) -> tuple[int, int, int]:
+    """When a head's group is served: `since`, the time, and the sequence number."""
+    return row[13], row[2], row[0]

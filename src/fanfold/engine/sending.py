@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from fanfold import limits, sql
-from fanfold.engine import upkeep
+from fanfold.engine import stocks, upkeep
 from fanfold.engine.queues import Queue
 
 _SQL: Final = sql.load("fanfold.engine", "messages.sql")
 _WINDOW: Final = limits.DEDUPLICATION_WINDOW * 1000
-_AVAILABLE, _DELAYED = 0, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,20 +43,32 @@ class Sent:
     duplicate: bool = False
 
 
+def new_message_id() -> str:
+    """A MessageId: a random UUID (version 4), at a fifth of what `uuid.uuid4` takes for an object and its text."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
 def send(connection: sqlite3.Connection, queue: Queue, messages: Sequence[NewMessage], now: int) -> list[Sent]:
     """Add messages in order."""
     slack = 2 * len(messages) + 10
     upkeep.expire(connection, queue, now, slack)
     upkeep.clear(connection, slack)
     if not queue.fifo:
-        return [_added(message, add(connection, queue, message, now)) for message in messages]
+        return add(connection, queue, messages, now)
     upkeep.forget(connection, now, slack)
-    return [_send_once(connection, queue, message, now) for message in messages]
+    return _send_once(connection, queue, messages, now)
 
 
-def add(connection: sqlite3.Connection, queue: Queue, message: NewMessage, now: int) -> int:
-    """Add a message without asking whether it was sent before; answers its sequence number."""
-    return _add(connection, queue, message, message.deduplication_id or "", now)
+def add(connection: sqlite3.Connection, queue: Queue, messages: Sequence[NewMessage], now: int) -> list[Sent]:
+    """Add messages without asking whether they were sent before."""
+    first = _next_seq(connection)
+    rows = [
+        _row(queue, seq, message, message.deduplication_id or "", now) for seq, message in enumerate(messages, first)
+    ]
+    _insert(connection, queue, rows)
+    return [Sent(message_id=message.message_id, seq=seq) for seq, message in enumerate(messages, first)]
 
 
 def deduplication_id(message: NewMessage) -> str:
@@ -66,9 +78,38 @@ def deduplication_id(message: NewMessage) -> str:
     return hashlib.sha256(message.body.encode()).hexdigest()
 
 
-def _add(connection: sqlite3.Connection, queue: Queue, message: NewMessage, deduplication_id: str, now: int) -> int:
+def _send_once(connection: sqlite3.Connection, queue: Queue, messages: Sequence[NewMessage], now: int) -> list[Sent]:
+    ids = [deduplication_id(message) for message in messages]
+    keys = (
+        [f"{m.group_id} {own}" for m, own in zip(messages, ids, strict=True)] if queue.scope == "messageGroup" else ids
+    )
+    found = connection.execute(_SQL["known"], (sql.listed(keys), queue.stock, now))
+    known = {key: Sent(message_id=message_id, seq=seq, duplicate=True) for key, message_id, seq in found}
+    rows, windows, sent, seq = [], [], [], _next_seq(connection)
+    for message, own, key in zip(messages, ids, keys, strict=True):
+        duplicate = known.get(key)
+        if duplicate is not None:
+            sent.append(duplicate)
+            continue
+        rows.append(_row(queue, seq, message, own, now))
+        windows.append((seq, queue.stock, key, message.message_id, now + _WINDOW))
+        sent.append(Sent(message_id=message.message_id, seq=seq))
+        known[key] = Sent(message_id=message.message_id, seq=seq, duplicate=True)
+        seq += 1
+    connection.executemany(_SQL["remember"], windows)
+    _insert(connection, queue, rows)
+    return sent
+
+
+def _insert(connection: sqlite3.Connection, queue: Queue, rows: Sequence[Sequence[Any]]) -> None:
+    connection.executemany(_SQL["add" if queue.fifo else "add_loose"], rows)
+    stocks.count(connection, queue.stock, messages=len(rows))
+
+
+def _row(queue: Queue, seq: int, message: NewMessage, deduplication_id: str, now: int) -> tuple[Any, ...]:
     delay = queue.settings.delay if message.delay is None or queue.fifo else message.delay
-    values = (
+    return (
+        seq,
         queue.stock,
         message.message_id,
         message.group_id,
@@ -77,29 +118,12 @@ def _add(connection: sqlite3.Connection, queue: Queue, message: NewMessage, dedu
         message.attributes,
         message.trace,
         now,
-        _DELAYED if delay else _AVAILABLE,
+        stocks.DELAYED if delay else stocks.AVAILABLE,
         now + delay if delay or queue.fifo else 0,
     )
-    if queue.fifo:
-        inserted = connection.execute(_SQL["add"], (*values, queue.stock, message.group_id))
-    else:
-        inserted = connection.execute(_SQL["add_loose"], values)
-    added = inserted.lastrowid
-    if added is None:
-        raise RuntimeError("SQLite gave no row id for an insert")
-    return added
 
 
-def _send_once(connection: sqlite3.Connection, queue: Queue, message: NewMessage, now: int) -> Sent:
-    own = deduplication_id(message)
-    key = f"{message.group_id} {own}" if queue.scope == "messageGroup" else own  # neither has a space
-    known = connection.execute(_SQL["known"], (queue.stock, key, now)).fetchone()
-    if known is not None:
-        return Sent(message_id=known[0], seq=known[1], duplicate=True)
-    seq = _add(connection, queue, message, own, now)
-    connection.execute(_SQL["remember"], (seq, queue.stock, key, message.message_id, now + _WINDOW))
-    return _added(message, seq)
-
-
-def _added(message: NewMessage, seq: int) -> Sent:
-    return Sent(message_id=message.message_id, seq=seq)
+def _next_seq(connection: sqlite3.Connection) -> int:
+    """The next sequence number: the transaction has the file to itself."""
+    row = connection.execute(_SQL["last"]).fetchone()
+    return 1 if row is None else row[0] + 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -20,7 +19,9 @@ from fanfold.engine import (
     actions_settle,
     errors,
     queues,
+    sending,
 )
+from fanfold.engine.commits import Commits
 from fanfold.engine.desk import Answer, CallContext, Desk, Request, queue_name
 from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.errors import SqsError
@@ -70,7 +71,7 @@ class SqsEngine:
         database: Database,
         *,
         clock: Clock | None = None,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_id: Callable[[], str] = sending.new_message_id,
         new_receipt: Callable[[], str] = lambda: secrets.token_hex(8),
         account: str = "000000000000",
         region: str = "us-east-1",
@@ -92,6 +93,7 @@ class SqsEngine:
         self._mover = Mover(database, timer, doorbell, new_id)
         self._desk = Desk(
             database=database,
+            commits=Commits(database),
             clock=timer,
             doorbell=doorbell,
             polls=LongPolls(doorbell, timer),

@@ -6,10 +6,11 @@ Each operation takes a slice, so that none waits for a million deletes; sends an
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from typing import Final
 
 from fanfold import limits, sql
-from fanfold.engine import queues
+from fanfold.engine import queues, stocks
 from fanfold.engine.queues import Queue
 
 _SQL: Final = sql.load("fanfold.engine", "messages.sql")
@@ -21,9 +22,10 @@ def expire(connection: sqlite3.Connection, queue: Queue, now: int, most: int) ->
     if retention is None:
         return 0
     gone = connection.execute(_SQL["expire"], (queue.stock, now - retention, most)).fetchall()
+    leased = sum(state == stocks.LEASED for _, _, state in gone)
+    stocks.count(connection, queue.stock, messages=-len(gone), leased=-leased)
     if queue.fifo:
-        for group_id in {group_id for group_id, head in gone if head}:
-            promote(connection, queue, group_id, now)
+        promote(connection, queue, {group_id for group_id, head, _ in gone if head}, now)
     return len(gone)
 
 
@@ -70,6 +72,13 @@ def has_abandoned(connection: sqlite3.Connection) -> bool:
     return connection.execute(_SQL["abandoned"]).fetchone() is not None
 
 
-def promote(connection: sqlite3.Connection, queue: Queue, group_id: str, now: int) -> None:
-    """Make the next message of a FIFO queue's group its head."""
-    connection.execute(_SQL["promote"], {"stock": queue.stock, "group_id": group_id, "now": now})
+def promote(connection: sqlite3.Connection, queue: Queue, group_ids: Collection[str], now: int) -> None:
+    """Make the next message of each of these groups of a FIFO queue its head; if it isn't held, it is available now."""
+    if not group_ids:
+        return
+    found = connection.execute(_SQL["next"], (sql.listed(list(group_ids)), queue.stock)).fetchall()
+    free = [(stocks.AVAILABLE, now, seq) for seq, state, at in found if state == stocks.AVAILABLE or at <= now]
+    held = [(state, at, seq) for seq, state, at in found if state != stocks.AVAILABLE and at > now]
+    connection.executemany(_SQL["promote"], free + held)
+    ended = sum(state == stocks.LEASED and at <= now for _, state, at in found)
+    stocks.count(connection, queue.stock, leased=-ended)

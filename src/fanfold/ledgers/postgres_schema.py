@@ -33,6 +33,31 @@ def migrate(connection: Connection, address: PostgresAddress) -> None:
         raise postgres_errors.told(error, address.shown) from error
 
 
+def versions(connection: Connection, address: PostgresAddress) -> tuple[int, int]:
+    """Which version the tables are of (0: there are none), and which this Fanfold wants. Nothing is changed.
+
+    Raises:
+        LedgerError: they are of a newer Fanfold's, or can't be read.
+    """
+    try:
+        return _version(connection, address), len(_VERSIONS)
+    except psycopg.Error as error:
+        raise postgres_errors.told(error, address.shown) from error
+
+
+def lacking(connection: Connection, address: PostgresAddress) -> list[str]:
+    """Rights that this connection's role hasn't to what is in the schema, such as `UPDATE ON fanfold.tasks`.
+
+    Raises:
+        LedgerError: the server can't be asked.
+    """
+    try:
+        rows = connection.execute(composed(address.schema)["lacking"], {"schema": address.schema}).fetchall()
+    except psycopg.Error as error:
+        raise postgres_errors.told(error, address.shown) from error
+    return [f"{row['privilege']} ON {row['thing']}" for row in rows]
+
+
 def _version(connection: Connection, address: PostgresAddress) -> int:
     """The tables' version; 0 where there are none."""
     statements = composed(address.schema)

@@ -1,10 +1,19 @@
+-- name: last
+-- The last sequence number that was given, whether its message is still there or not.
+SELECT seq FROM sqlite_sequence WHERE name = 'messages';
+
 -- name: known
--- The first message sent with a deduplication id inside its window.
-SELECT message_id, seq FROM deduplications WHERE stock = ? AND deduplication_id = ? AND expires_at > ?;
+-- Of a list of deduplication ids those inside their windows, with the first message sent with each.
+SELECT d.deduplication_id, d.message_id, d.seq
+FROM json_each(?) AS asked
+CROSS JOIN deduplications AS d ON d.stock = ? AND d.deduplication_id = asked.value
+WHERE d.expires_at > ?;
 
 -- name: remember
 -- Opens a deduplication id's window; one that has run out gives way.
-INSERT OR REPLACE INTO deduplications (seq, stock, deduplication_id, message_id, expires_at) VALUES (?, ?, ?, ?, ?);
+INSERT INTO deduplications (seq, stock, deduplication_id, message_id, expires_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (stock, deduplication_id) DO UPDATE SET
+    seq = excluded.seq, message_id = excluded.message_id, expires_at = excluded.expires_at;
 
 -- name: forget
 -- Drops some of the oldest windows that have run out.
@@ -13,20 +22,38 @@ WHERE expires_at <= ? AND seq IN (SELECT seq FROM deduplications WHERE seq > 0 O
 
 -- name: add
 -- A new message of a FIFO queue; it is its group's head where it is alone.
-INSERT INTO messages (stock, message_id, group_id, deduplication_id, body, attributes, trace, sent_at, state, visible_at,
-    head)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOT EXISTS (SELECT 1 FROM messages WHERE stock = ? AND group_id = ?));
+INSERT INTO messages (seq, stock, message_id, group_id, deduplication_id, body, attributes, trace, sent_at, state,
+    visible_at, head)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
+    NOT EXISTS (SELECT 1 FROM messages WHERE stock = ?2 AND group_id = ?4));
 
 -- name: add_loose
 -- A new message of a standard queue: a head among heads.
-INSERT INTO messages (stock, message_id, group_id, deduplication_id, body, attributes, trace, sent_at, state, visible_at,
-    head)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1);
+INSERT INTO messages (seq, stock, message_id, group_id, deduplication_id, body, attributes, trace, sent_at, state,
+    visible_at, head)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1);
 
--- name: ready_groups
--- Groups whose head is in a state since (or until) a time between two, earliest first.
-SELECT visible_at, seq, group_id FROM messages
-WHERE stock = ? AND head = 1 AND state = ? AND visible_at > ? AND visible_at <= ? ORDER BY visible_at, seq LIMIT ?;
+-- name: ready
+-- The heads that can be received, with whether their groups have more. Of each kind the earliest: those available since
+-- a time to come, which were so before the clock stepped back (`since` 0), and those that are, or are due, by now (1).
+SELECT m.seq, m.state, m.visible_at, m.sent_at, m.receive_count, m.first_received_at, m.message_id, m.group_id,
+    m.deduplication_id, m.origin, m.trace, m.attributes, m.body, ready.since,
+    EXISTS (SELECT 1 FROM messages AS n WHERE n.stock = :stock AND n.group_id = m.group_id AND n.seq > m.seq)
+FROM (
+    SELECT * FROM (
+        SELECT seq, 0 AS since FROM messages
+        WHERE stock = :stock AND head = 1 AND state = 0 AND visible_at > :now ORDER BY visible_at, seq LIMIT :most)
+    UNION ALL SELECT * FROM (
+        SELECT seq, 1 FROM messages
+        WHERE stock = :stock AND head = 1 AND state = 0 AND visible_at <= :now ORDER BY visible_at, seq LIMIT :most)
+    UNION ALL SELECT * FROM (
+        SELECT seq, 1 FROM messages
+        WHERE stock = :stock AND head = 1 AND state = 1 AND visible_at <= :now ORDER BY visible_at, seq LIMIT :most)
+    UNION ALL SELECT * FROM (
+        SELECT seq, 1 FROM messages
+        WHERE stock = :stock AND head = 1 AND state = 2 AND visible_at <= :now ORDER BY visible_at, seq LIMIT :most)
+) AS ready
+CROSS JOIN messages AS m ON m.seq = ready.seq;
 
 -- name: next_ready
 -- The earliest time of the heads in a state.
@@ -57,15 +84,15 @@ WHERE seq IN (
     SELECT seq FROM messages WHERE stock = ? AND head = 1 AND state = ? AND visible_at <= ? ORDER BY visible_at LIMIT ?);
 
 -- name: lease
--- Hands a message out: a new receipt, one more receive, held until the lease ends.
+-- Hands messages out: a new receipt, one more receive, held until the lease ends.
 UPDATE messages
 SET receipt = :receipt, receive_count = receive_count + 1, received_at = :now, state = :state, visible_at = :until,
     first_received_at = coalesce(first_received_at, :now)
-WHERE seq = :seq;
+WHERE seq IN (SELECT value FROM json_each(:seqs));
 
--- name: hold
--- Counts leases.
-UPDATE stocks SET held_count = held_count + ? WHERE id = ?;
+-- name: count
+-- Counts a stock's messages, and those of them that are leased: what came and what went.
+UPDATE stocks SET message_count = message_count + ?, held_count = held_count + ? WHERE id = ?;
 
 -- name: renew
 -- Starts a lease anew, from now.
@@ -91,7 +118,7 @@ FROM messages AS m WHERE seq = :seq;
 
 -- name: remove
 -- Takes a message out of its queue, whoever holds it.
-DELETE FROM messages WHERE seq = ?;
+DELETE FROM messages WHERE seq = ? RETURNING state;
 
 -- name: depart
 -- Remembers that a message left for another queue, for as long as a handle of it can be fresh.
@@ -106,21 +133,27 @@ SELECT 1 FROM departures WHERE seq = ?;
 DELETE FROM departures
 WHERE expires_at <= ? AND seq IN (SELECT seq FROM departures WHERE seq > 0 ORDER BY seq LIMIT 10);
 
--- name: delete
--- Deletes a message of a FIFO queue by the receipt of a lease that still runs.
-DELETE FROM messages WHERE seq = ? AND stock = ? AND receipt = ? AND state = 1 AND visible_at > ?
-RETURNING group_id, head;
+-- name: holders
+-- Who holds messages, of those with these sequence numbers that are in a queue.
+SELECT m.seq, m.receipt, m.state, m.visible_at, m.group_id, m.head
+FROM json_each(?) AS asked
+CROSS JOIN messages AS m ON m.seq = asked.value
+WHERE m.stock = ?;
 
--- name: delete_loose
--- Deletes a message of a standard queue, by whichever of its receipts.
-DELETE FROM messages WHERE seq = ? AND stock = ?;
+-- name: delete
+-- Deletes messages by their sequence numbers.
+DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?)) RETURNING state;
+
+-- name: next
+-- The first message of each of these groups.
+SELECT m.seq, m.state, m.visible_at
+FROM json_each(?) AS left_behind
+CROSS JOIN messages AS m ON m.seq = (
+    SELECT seq FROM messages WHERE stock = ? AND group_id = left_behind.value ORDER BY seq LIMIT 1);
 
 -- name: promote
--- Makes the next message of a group its head; if it isn't held, it is available since now.
-UPDATE messages SET head = 1,
-    state = CASE WHEN visible_at > :now THEN state ELSE 0 END,
-    visible_at = CASE WHEN visible_at > :now AND state <> 0 THEN visible_at ELSE :now END
-WHERE seq = (SELECT seq FROM messages WHERE stock = :stock AND group_id = :group_id ORDER BY seq LIMIT 1);
+-- Makes a message its group's head, in a state until or since a time.
+UPDATE messages SET head = 1, state = ?, visible_at = ? WHERE seq = ?;
 
 -- name: change
 -- Moves the end of a lease that still runs, at most 12 hours from its receive. SQS counts in whole seconds, so what is
@@ -128,6 +161,10 @@ WHERE seq = (SELECT seq FROM messages WHERE stock = :stock AND group_id = :group
 UPDATE messages SET visible_at = min(:until, received_at + :longest), state = (:until > :now)
 WHERE seq = :seq AND stock = :stock AND receipt = :receipt AND state = 1 AND visible_at > :now
     AND :until < received_at + :longest + 1000;
+
+-- name: state
+-- A message's state.
+SELECT state FROM messages WHERE seq = ? AND stock = ?;
 
 -- name: change_loose
 -- Moves the end of a lease in a standard queue, by whichever of the message's receipts, also after it has ended.
@@ -167,7 +204,7 @@ FROM messages WHERE stock = ? AND (sent_at, seq) > (?, ?) ORDER BY sent_at, seq 
 -- Deletes some messages that are older than a queue keeps them.
 DELETE FROM messages
 WHERE seq IN (SELECT seq FROM messages WHERE stock = ? AND sent_at <= ? ORDER BY sent_at LIMIT ?)
-RETURNING group_id, head;
+RETURNING group_id, head, state;
 
 -- name: oldest
 -- When the oldest message of a queue was sent.

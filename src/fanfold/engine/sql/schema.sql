@@ -208,3 +208,9 @@ CREATE TABLE move_tasks (
 );
 CREATE INDEX move_tasks_source ON move_tasks (source, number);
 CREATE INDEX move_tasks_running ON move_tasks (number) WHERE status = 'RUNNING';
+
+-- name: version_4
+-- Whoever changes messages counts them, in one go for all that it changes: a trigger does so for each.
+DROP TRIGGER message_added;
+DROP TRIGGER message_removed;
+DROP TRIGGER message_freed;

@@ -21,6 +21,19 @@ SET LOCAL search_path = {schema}, pg_temp;
 -- Which version the tables are of.
 SELECT version FROM {schema}.ledger_version;
 
+-- name: lacking
+-- Which rights to the schema and to its tables the role hasn't. Functions may be called by everybody, if nobody says else.
+SELECT 'USAGE' AS privilege, 'SCHEMA ' || n.nspname AS thing
+FROM pg_namespace AS n
+WHERE n.nspname = %(schema)s AND NOT has_schema_privilege(n.oid, 'USAGE')
+UNION ALL
+SELECT p.privilege, n.nspname || '.' || c.relname
+FROM pg_namespace AS n
+JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relkind = 'r'
+CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p (privilege)
+WHERE n.nspname = %(schema)s AND NOT has_table_privilege(c.oid, p.privilege)
+ORDER BY thing, privilege;
+
 -- name: note_version
 -- Notes which version the tables are of now.
 UPDATE {schema}.ledger_version SET version = %(version)s;
