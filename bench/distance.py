@@ -118,7 +118,7 @@ async def waits(url: str, ledger: str) -> tuple[float, float, float]:
 
 def application(url: str, ledger: str) -> Fanfold:
     """Tasks that do nothing, and a hundred slots."""
-    app = Fanfold(url, ledger=ledger, concurrency=100)
+    app = Fanfold(url, ledger=ledger, concurrency=100, grace=1.0)  # a stop ends the idle poll
     for name in NAMES:
         app.task(name)(nothing)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import platform
 import sqlite3
@@ -15,11 +16,13 @@ from rich.table import Table
 import growth
 import waiting
 
-BACKLOGS: Final = (1_000, 50_000, 200_000)
+BACKLOGS: Final = (1_000, 50_000, 200_000, 1_000_000)
+LARGEST: Final = 200_000
+"""What `--largest` is unless told: filling a million takes minutes."""
 ROUNDS: Final = 5
 
 
-async def main() -> None:
+async def main(largest: int) -> None:
     """Measure and print."""
     console = Console(soft_wrap=True)
     console.print(
@@ -27,7 +30,7 @@ async def main() -> None:
         f"{platform.machine()}; synchronous=FULL, ledger on, one worker, tasks that do nothing, fan-outs of 42"
     )
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        rates = await growth.measure(BACKLOGS, ROUNDS, progress)
+        rates = await growth.measure([size for size in BACKLOGS if size <= largest], ROUNDS, progress)
     console.print(_growth_table(rates))
     console.print(f"start in the same process: {await waiting.in_process()}")
     starts, idle = await waiting.across_processes()
@@ -45,4 +48,6 @@ def _growth_table(rates: growth.RatesByBacklog) -> Table:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--largest", type=int, default=LARGEST, help="the largest backlog; a million takes minutes")
+    asyncio.run(main(parser.parse_args().largest))

@@ -23,7 +23,7 @@ CONCURRENCY: Final = (1, 10, 100, 500, 1_000)
 SECONDS: Final = (0.01, 1.0)
 WAVES: Final = {0.01: 100, 1.0: 5}
 """How many tasks each slot gets; of short ones at most `MOST` in all."""
-MOST: Final = 5_040
+MOST: Final = 2_520
 Case = tuple[float, str]
 """Seconds a task, and `async` or `threads`."""
 

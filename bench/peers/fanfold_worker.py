@@ -17,7 +17,7 @@ MODES = ("none", "same", "file")
 
 def _application(job: Job) -> Fanfold:
     ledger = {"none": "none", "same": None, "file": os.environ.get("FANFOLD_BENCH_LEDGER")}[job.mode]
-    app = Fanfold(job.url, ledger=ledger, concurrency=CONCURRENCY)
+    app = Fanfold(job.url, ledger=ledger, concurrency=CONCURRENCY, grace=1.0)  # a stop ends the idle poll
 
     async def nothing() -> None:
         job.done()
