@@ -9,8 +9,8 @@ from typing import Final
 
 import distance
 import embedded
+import one_file
 import over_sqs
-import processes
 import slow_tasks
 from over_sqs import OURS, Entry
 from page import Section, show
@@ -24,7 +24,7 @@ SECTIONS: Final[dict[str, Callable[[], Section]]] = {
     "embedded": lambda: embedded.measure(5_040, 3)[0],
     "distance": lambda: distance.measure()[0],
     "slow tasks": slow_tasks.measure,
-    "processes": processes.measure,
+    "processes": one_file.measure,
 }
 Check = tuple[str, float, float, float]
 """What it is, what was measured, and the least and the most that it may be."""

@@ -1,4 +1,4 @@
-"""Worker processes on one file: `PYTHONPATH=. .venv-3.11/bin/python bench/processes.py`, or `make bench`.
+"""Worker processes on one file: `PYTHONPATH=. .venv-3.11/bin/python bench/one_file.py`, or `make bench`.
 
 How many tasks a second they drain together, and how long another process waits for its turn to write meanwhile: one
 that sends a message to another queue of the same file, again and again.
