@@ -5,9 +5,8 @@ import secrets
 import sys
 
 import pytest
-from serving import Site as ServedSite
-
 from processes import Site
+from serving import Site as ServedSite
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import apps
 import pytest
+from processes import Site
 from test_kill_workers import PLENTY, SUCCEEDING, TASKS, massacre
 
 from fanfold.model import TaskState
-from processes import Site
 from servers import table_of
 
 

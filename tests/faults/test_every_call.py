@@ -22,10 +22,10 @@ from injecting import (
     well,
     write_down,
 )
+from processes import KILLED, Site
 
 from fanfold import Fanfold
 from fanfold.testing import START, FakeClock
-from processes import KILLED, Site
 
 METHODS = [*((method, 10) for method in ACTS), *((method, 1) for method in LOOKS)]
 """Methods, and how many calls of each go wrong in turn: of what only looks, and comes again and again, the first."""

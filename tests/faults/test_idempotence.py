@@ -7,11 +7,11 @@ import threading
 from collections import Counter
 
 import pytest
+from processes import barrier
 
 from fanfold import Fanfold, FanOutOptions, Reject, Retry
 from fanfold.model import Task, TaskState
 from fanfold.testing import FakeClock, drain_async
-from processes import barrier
 
 NAMES = [f"page-{number}" for number in range(20)]
 HOUR = 3600

@@ -9,11 +9,11 @@ from multiprocessing.connection import wait
 import apps
 import kafka_apps
 import pytest
+from processes import KILLED
 
 from fanfold.model import TaskState
 from kafka_broker import kafka_broker
 from kafka_mock import mock_cluster
-from processes import KILLED
 from sourcing import running, until_committed, value
 
 PARTITIONS = 4

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import apps
 import pytest
+from processes import KILLED
 
 from fanfold import Fanfold, Reject
 from fanfold.model import TaskState
 from fanfold.testing import FakeClock, drain
-from processes import KILLED
 
 # On a clock that stands still, the killed worker's leases end when its successor moves the clock: nothing waits.
 good = Fanfold(clock=FakeClock())

@@ -11,12 +11,12 @@ from multiprocessing.connection import wait
 
 import apps
 import pytest
+from processes import KILLED
 
 from fanfold import Backoff, Fanfold, FanOutOptions, ids
 from fanfold.model import TaskState
 from fanfold.runner import run_worker
 from fanfold.testing import drain
-from processes import KILLED
 
 STEPS = ["third", "first", "flaky", "second", "last"]
 """The order of the plan, which is no other order by chance."""

@@ -6,12 +6,12 @@ import asyncio
 
 import apps
 import pytest
+from processes import KILLED
 
 from fanfold import Fanfold
 from fanfold.errors import FanOutSealedError
 from fanfold.model import TaskState
 from fanfold.testing import drain
-from processes import KILLED
 
 NAMES = [f"page-{number}" for number in range(24)]
 CHUNK = 10

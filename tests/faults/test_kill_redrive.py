@@ -6,13 +6,13 @@ import asyncio
 
 import apps
 import pytest
+from processes import KILLED
 
 from fanfold import Fanfold, Reject
 from fanfold.dead_letters.selection import Selection
 from fanfold.dead_letters.tally import Tally
 from fanfold.model import TaskState
 from fanfold.testing import FakeClock, drain
-from processes import KILLED
 
 NAMES = [f"page-{number}" for number in range(12)]
 HOLD = 301.0

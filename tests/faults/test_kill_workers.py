@@ -6,9 +6,9 @@ from multiprocessing.connection import wait
 
 import apps
 import pytest
+from processes import KILLED
 
 from fanfold.model import TaskState
-from processes import KILLED
 
 TASKS = ["steady", "threaded", "flaky", "retrying", "hopeless"]
 SUCCEEDING = TASKS[:-1]

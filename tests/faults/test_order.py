@@ -6,10 +6,10 @@ from contextlib import suppress
 
 import apps
 import pytest
+from processes import KILLED, barrier
 
 from fanfold import Fanfold, Retry, ids
 from fanfold.testing import drain
-from processes import KILLED, barrier
 
 NAMES = ["third", "first", "second"]
 """The order of the plan, which is no other order by chance."""
