@@ -120,8 +120,8 @@ def test_a_terminal_shows_the_progress(installed):
     assert f"{len(FIELDS)}/{len(FIELDS)}" in shown
 
 
-def test_the_same_demo_works_on_sqs(installed, sqs_queue):
-    url, _ = sqs_queue
+def test_the_same_demo_works_on_sqs(installed, served_queue):
+    url, _ = served_queue
     options = ("--queue-url", url, "--region", "eu-west-1")
     first = demo(installed, *options, **CREDENTIALS)
     assert first["tasks_enqueued"] == 3 * len(FIELDS)
