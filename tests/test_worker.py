@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 
 import pytest
@@ -248,6 +249,29 @@ async def test_messages_of_one_group_run_one_after_the_other(tmp_path, clock):
         await app.enqueue_async("doc-1", ["c", "a", "b"])
         await drain_async(app)
     assert order == ["c", "a", "b"]
+
+
+async def test_what_a_task_sets_in_its_context_reaches_nobody_else(tmp_path, clock):
+    tenant = contextvars.ContextVar("tenant", default="nobody")
+    seen, told = [], []
+    async with Fanfold(f"sqlite:///{tmp_path}/t.db", clock=clock, group_by=ids.group_per_entity) as app:
+        app.subscribe(
+            lambda event: told.append(tenant.get()) if event.name in ("task.completed", "task.dead") else None
+        )
+
+        async def step(task_name):
+            seen.append(tenant.get())
+            tenant.set(task_name)
+            if task_name == "c":
+                raise Reject("no")
+
+        for name in ("a", "b", "c"):
+            app.task(name)(step)
+        app.on_task_dead(lambda: told.append(tenant.get()))
+        await app.enqueue_async("doc-1", ["a", "b", "c"])
+        await drain_async(app)
+    assert seen == ["nobody"] * 3
+    assert told == ["nobody"] * 4
 
 
 async def test_after_a_failure_the_rest_of_its_lane_waits(tmp_path, clock):

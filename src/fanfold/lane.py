@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
@@ -54,6 +55,7 @@ class Lane:
     def __init__(self, deliveries: Iterable[Delivery], leases: Leases, keeper: Keeper) -> None:
         """Hold `deliveries`. For the event loop in which it is made."""
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
         self._waiting = deque(leases.hold_all(deliveries, self._lost))
         self._keeper = keeper
         self._closed = False
@@ -79,7 +81,8 @@ class Lane:
         self._loop.call_soon_threadsafe(self.interrupt)
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = self._loop.create_task(work)  # a reference: the loop itself keeps none
+        # Kept, since the loop keeps no reference; in a context where no task's function has set anything.
+        self._task = self._loop.create_task(work, context=self._context.copy())
 
     async def _work(self) -> None:
         """Run the next message and what follows from it, or end the lane."""
@@ -100,18 +103,24 @@ class Lane:
                 await self._end(error)
         else:
             if run is self._run:
-                await self._settled(lease, settlement)
+                self._decided(lease, settlement)
 
     def _left(self, lease: Lease, settlement: Settlement | None) -> None:
-        self._run = None
-        self._go_on(self._settled(lease, settlement) if settlement is not None else self._end(interrupted=(lease,)))
+        if settlement is not None:
+            self._decided(lease, settlement)
+        else:
+            self._run = None
+            self._go_on(self._end(interrupted=(lease,)))
 
-    async def _settled(self, lease: Lease, settlement: Settlement) -> None:
+    def _decided(self, lease: Lease, settlement: Settlement) -> None:
         self._run = None
-        if not self._waiting:
-            self._keeper.hand_over(lease, settlement)
+        if self._waiting:
+            self._go_on(self._settle(lease, settlement))
+        else:
+            self._context.run(self._keeper.hand_over, lease, settlement)
             self._keeper.lane_ended(self, None)
-            return
+
+    async def _settle(self, lease: Lease, settlement: Settlement) -> None:
         try:
             stands = await self._keeper.settle(lease, settlement)
         except asyncio.CancelledError:  # the settlement was given up
