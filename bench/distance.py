@@ -22,7 +22,7 @@ from application import NAMES, nothing
 from conformance.peers import Endpoint
 from contest import SETTINGS, step
 from fanfold import Event, Fanfold
-from growth import enqueue
+from growth import drain, enqueue
 from over_sqs import PEERS, RIVAL, Target, against, new_queue, running
 from page import Chart, Section, circumstances, figure, show, table
 from proxy import proxied
@@ -71,23 +71,7 @@ async def throughput(url: str) -> tuple[float, float]:
     """Tasks a second, enqueued and drained."""
     async with application(url, "none") as app:
         await app.status_async()
-        enqueued = await enqueue(app, TASKS // len(NAMES), "far")
-        done, left = asyncio.Event(), TASKS
-
-        def count(event: Event) -> None:
-            nonlocal left
-            left -= event.name == "task.completed"
-            if left <= 0:
-                done.set()
-
-        app.subscribe(count)
-        worker = await app.worker()
-        started = time.perf_counter()
-        await worker.start()
-        await done.wait()
-        drained = TASKS / (time.perf_counter() - started)
-        await worker.stop()
-    return enqueued, drained
+        return await enqueue(app, TASKS // len(NAMES), "far"), await drain(app, TASKS)
 
 
 async def waits(url: str, ledger: str) -> tuple[float, float, float]:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from application import NAMES
-from fanfold import Event, Fanfold
-from growth import enqueue
+from fanfold import Fanfold
+from growth import drain, enqueue
 
 QUEUES: Final = ("saturated.fifo", "ledger.fifo", "one.fifo", "idle.fifo")
 _NOT_COUNTED: Final = ("GetQueueAttributes", "GetQueueUrl", "ListDeadLetterSourceQueues")
@@ -100,19 +100,7 @@ async def saturated(queue_url: str, ledger: str, events: int) -> None:
     """Enqueue so many fan-outs of 42, then work on them until all are done."""
     async with application(queue_url, ledger) as app:
         await enqueue(app, events, "saturated")
-        done, left = asyncio.Event(), events * len(NAMES)
-
-        def count(event: Event) -> None:
-            nonlocal left
-            left -= event.name == "task.completed"
-            if left <= 0:
-                done.set()
-
-        app.subscribe(count)
-        worker = await app.worker()
-        await worker.start()
-        await done.wait()
-        await worker.stop()
+        await drain(app, events * len(NAMES))
 
 
 async def one_fan_out(queue_url: str) -> None:

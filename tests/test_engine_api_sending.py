@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 
 import pytest
 
-from fanfold.engine import sending
 from fanfold.engine.service import CallContext
 from sqs_api import BY_CONTENT, Api, binary, text
 
@@ -473,11 +471,3 @@ class TestBatches:
         wild = {"a": {"BinaryValue": b"x" * 100}, "\ud800": {}}
         entries = [entry(1, "\ud800" * 400_000, MessageAttributes=wild)]
         assert (await api.refused("SendMessageBatch", "orders", Entries=entries))[0] == "BatchRequestTooLong"
-
-
-def test_a_new_message_id_is_a_random_uuid():
-    ids = {sending.new_message_id() for _ in range(1000)}
-    assert len(ids) == 1000
-    for one in ids:
-        parsed = uuid.UUID(one)
-        assert (str(parsed), parsed.version, parsed.variant) == (one, 4, uuid.RFC_4122)

@@ -125,3 +125,11 @@ def test_new_fan_out_ids_sort_by_the_millisecond(earlier, later, bits, other_bit
 def test_every_random_bit_counts(now, bits, other_bits):
     assume(bits != other_bits)
     assert ids.new_fan_out_id(now, bits) != ids.new_fan_out_id(now, other_bits)
+
+
+def test_a_random_uuid_is_one_of_version_4():
+    made = {ids.random_uuid() for _ in range(1000)}
+    assert len(made) == 1000
+    for one in made:
+        parsed = uuid.UUID(one)
+        assert (str(parsed), parsed.version, parsed.variant) == (one, 4, uuid.RFC_4122)

@@ -132,9 +132,6 @@ class Executor:
             outcome = await run.calmed()
         return self._decided(outcome, task, attempt, definition.backoff)
 
-    def _decided(self, outcome: Outcome, task: Task, attempt: int, backoff: Backoff) -> Outcome:
-        return decide(outcome, attempt, self.max_attempts(task.task_name), backoff, self._rng)
-
     def close(self) -> None:
         """Let go of threads and processes; what still runs in a process is killed, a thread is left to end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -158,6 +155,9 @@ class Executor:
         except InvalidInputError as error:  # a config that doesn't fit today won't tomorrow
             return Reject(failure_of(error, __file__))
         return await self._call(definition, arguments, run)
+
+    def _decided(self, outcome: Outcome, task: Task, attempt: int, backoff: Backoff) -> Outcome:
+        return decide(outcome, attempt, self.max_attempts(task.task_name), backoff, self._rng)
 
     def _set_deadline(self, definition: Definition, task: Task, attempt: int, run: Run, until: float | None) -> None:
         started = self._clock.now()

@@ -96,27 +96,8 @@ class Worker(Service):
             worker=name,
         )
         self._cancellations = Cancellations(ledger, every=options.lease / 3, clock=clock, telemetry=telemetry)
-        self._lanes = Lanes(
-            broker,
-            slots=self._slots,
-            leases=self._leases,
-            claims=Claims(ledger, worker=name, clock=clock, telemetry=telemetry),
-            cancellations=self._cancellations,
-            executor=executor,
-            settler=self._settler,
-            telemetry=telemetry,
-            worker=name,
-        )
-        self._intake = Intake(
-            broker,
-            self._slots,
-            self._lanes.take_on,
-            lease=options.lease,
-            longest_poll=options.grace - LAST_MOMENTS,
-            clock=clock,
-            rng=rng,
-            telemetry=telemetry,
-        )
+        self._lanes = self._new_lanes(Claims(ledger, worker=name, clock=clock, telemetry=telemetry))
+        self._intake = self._new_intake(options, clock, rng)
         self._reconciler = Reconciler(
             broker,
             ledger,
@@ -138,6 +119,31 @@ class Worker(Service):
     def idle(self) -> bool:
         """Whether nothing that was received is still to be run or settled."""
         return not self._lanes and self._settler.idle
+
+    def _new_lanes(self, claims: Claims) -> Lanes:
+        return Lanes(
+            self._broker,
+            slots=self._slots,
+            leases=self._leases,
+            claims=claims,
+            cancellations=self._cancellations,
+            executor=self._executor,
+            settler=self._settler,
+            telemetry=self._telemetry,
+            worker=self.name,
+        )
+
+    def _new_intake(self, options: WorkerOptions, clock: Clock, rng: random.Random) -> Intake:
+        return Intake(
+            self._broker,
+            self._slots,
+            self._lanes.take_on,
+            lease=options.lease,
+            longest_poll=options.grace - LAST_MOMENTS,
+            clock=clock,
+            rng=rng,
+            telemetry=self._telemetry,
+        )
 
     async def _start(self) -> None:
         self._telemetry.emit("worker.started", worker=self.name, concurrency=self._slots.size, queue=self._broker.url)

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from fanfold import limits
+from fanfold import ids, limits
 from fanfold.brokers.browsing import browsed
 from fanfold.brokers.burial import burial_copy, letter_of, refusal
 from fanfold.brokers.protocol import Burial
@@ -52,7 +52,7 @@ class SqliteBroker:
         database: Database | None = None,
         clock: Clock | None = None,
         max_receive_count: int = DEFAULT_MAX_RECEIVE_COUNT,
-        new_id: Callable[[], str] = sending.new_message_id,
+        new_id: Callable[[], str] = ids.random_uuid,
         new_receipt: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         """Nothing is opened before `open`.

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from fanfold import ids
 from fanfold.endpoint import faults, json_protocol, query_json, query_protocol
 from fanfold.endpoint.access import Guard
 from fanfold.endpoint.exchange import Request, Response
 from fanfold.endpoint.model import members, sqs_model
 from fanfold.endpoint.polls import Polls, Receiver
 from fanfold.endpoint.reading import ClientGoneError, Receive, Room, Scope, head_of, whole
-from fanfold.engine import sending
 from fanfold.engine.errors import SqsError
 from fanfold.engine.service import CallContext
 from fanfold.errors import FanfoldError
@@ -72,7 +72,7 @@ class Application:
         *,
         health: Callable[[int], Awaitable[Response]],
         report: Callable[[Visit], None] = lambda _visit: None,
-        new_id: Callable[[], str] = sending.new_message_id,
+        new_id: Callable[[], str] = ids.random_uuid,
     ) -> None:
         """`report` hears of each request after its answer; `health` answers `GET /health`, given the waiting polls."""
         self._engine = engine

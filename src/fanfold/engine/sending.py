@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,13 +40,6 @@ class Sent:
     message_id: str
     seq: int
     duplicate: bool = False
-
-
-def new_message_id() -> str:
-    """A MessageId: a random UUID (version 4), at a fifth of what `uuid.uuid4` takes for an object and its text."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def send(connection: sqlite3.Connection, queue: Queue, messages: Sequence[NewMessage], now: int) -> list[Sent]:

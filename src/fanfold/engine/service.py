@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
+from fanfold import ids
 from fanfold.clock import Clock, SystemClock
 from fanfold.database import Database
 from fanfold.engine import (
@@ -19,7 +20,6 @@ from fanfold.engine import (
     actions_settle,
     errors,
     queues,
-    sending,
 )
 from fanfold.engine.commits import Commits
 from fanfold.engine.desk import Answer, CallContext, Desk, Request, queue_name
@@ -71,7 +71,7 @@ class SqsEngine:
         database: Database,
         *,
         clock: Clock | None = None,
-        new_id: Callable[[], str] = sending.new_message_id,
+        new_id: Callable[[], str] = ids.random_uuid,
         new_receipt: Callable[[], str] = lambda: secrets.token_hex(8),
         account: str = "000000000000",
         region: str = "us-east-1",
