@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from fanfold import __version__
 from fanfold.cli import main
+from fanfold.endpoint import process
 from servers import fanfold_server
 
 SECRETS = {name: f"secret-of-{name}-0123456789" for name in ("producer", "worker", "operator")}
@@ -82,13 +83,11 @@ def test_a_queue_that_sqs_would_not_create_is_refused(file, name):
     assert f"--create {name}" in refusal(file, "--listen", "127.0.0.1:0", "--create", name)
 
 
-@pytest.mark.parametrize("missing", ["uvicorn", "httptools"])
-def test_a_missing_extra_is_one_line_with_the_cure(file, monkeypatch, missing):
-    for module in [name for name in sys.modules if name.startswith(("uvicorn", "httptools", "fanfold.endpoint"))]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, missing, None)
-    said = refusal(file)
-    assert said == f"Error: fanfold serve needs {missing}: pip install 'fanfold[serve]'\n"
+def test_it_serves_without_uvloop_too(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert process._loop_factory() is None
+    monkeypatch.undo()
+    assert process._loop_factory() is not None
 
 
 def test_the_start_line_for_scripts_says_where(file):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoint_asgi import FakeEngine, application, ask
+from endpoint_requests import FakeEngine, application, ask
 from fanfold.endpoint.access import Key, Role, Signed
 from fanfold.endpoint.model import sqs_model
 from fanfold.testing import FakeClock

@@ -24,7 +24,18 @@ def run_endpoint(plan: Plan, *, grace: float, on_start: Callable[[Endpoint], Non
     Raises:
         ConfigurationError, StorageError: the plan can't be carried out.
     """
-    asyncio.run(_serve(plan, grace, on_start))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(plan, grace, on_start))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where it is installed (`fanfold[fast]`); else asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ModuleNotFoundError:
+        return None
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return new_loop
 
 
 async def _serve(plan: Plan, grace: float, on_start: Callable[[Endpoint], None]) -> None:
