@@ -63,4 +63,4 @@ def test_an_error_has_the_query_protocols_code():
 
 def test_what_is_no_request_at_all_is_told_so_in_xml_as_on_aws():
     refused = query_json.failure(no_action(), "the-id")
-    assert (refused.status, refused.body.decode().startswith("<UnknownOperationException")) == (404, True)
+    assert (refused.status, b"<UnknownOperationException" in refused.body) == (404, True)
