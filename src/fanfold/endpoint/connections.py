@@ -162,8 +162,8 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def close_if_idle(self) -> None:
-        """End the connection unless it owes an answer."""
-        if self._current is None and not self._waiting:
+        """End the connection unless it owes an answer: to a request whose head has come."""
+        if self._current is None and self._coming is None and not self._waiting:
             self._close()
 
     def abort(self) -> None:
