@@ -111,6 +111,8 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[Served, bool]] = deque()
         self._current: Served | None = None
         self._task: asyncio.Task[None] | None = None
+        self._last = False  # what comes behind the last request isn't looked at
+        self._refusal = 0
         self._over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -134,9 +136,9 @@ class Connection(asyncio.Protocol):
         if self._reading_since is None:
             self._reading_since = self._loop.time()  # also line ends between two requests
         self._beside_body += len(data)
-        while data and not self._over:
+        while data and not self._over and not self._last:
             data = self._parse(data)
-        if self._beside_body > MAX_HEAD and not self._over:
+        if self._beside_body > MAX_HEAD and not self._over and not self._last:
             self._refuse(431)
 
     def pause_writing(self) -> None:
@@ -219,7 +221,9 @@ class Connection(asyncio.Protocol):
         self._reading_since, self._beside_body = None, 0
         coming, self._coming = self._coming, None
         if coming is not None and not self._over:
-            self._waiting.append((coming, self._parser.should_keep_alive()))
+            keep = self._parser.should_keep_alive()
+            self._last = not keep
+            self._waiting.append((coming, keep))
             self._go_on()
 
     def _parse(self, data: bytes) -> bytes:
@@ -229,7 +233,8 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as asked:
             return data[asked.args[0] :]  # HTTP/1.1 lets us stay with it
         except httptools.HttpParserError:
-            self._refuse(400)
+            if not self._over and not self._last:
+                self._refuse(400)
         return b""
 
     def _has_body(self) -> bool:
@@ -260,6 +265,8 @@ class Connection(asyncio.Protocol):
         if self._waiting:
             self._current, keep = self._waiting.popleft()
             self._task = self._loop.create_task(self._serve(self._current, keep=keep))
+        elif self._refusal:
+            self._refuse(self._refusal)
         else:
             if self._reading_since is not None:
                 self._reading_since = self._loop.time()  # it couldn't go on while we weren't reading
@@ -282,12 +289,13 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def _refuse(self, status: int) -> None:
-        """Say why, where no answer is on its way, and close."""
-        if self._current is None and self._writing_since is None:
+        """Say why and close, after the answers to what came before; nothing more is read."""
+        self._last = True
+        if self._current is None and not self._waiting and self._writing_since is None:
             self._transport.write(answers.encoded(Response(status, b""), keep=False))
             self._close()
         else:
-            self.abort()  # in the middle of an answer nothing can be said
+            self._refusal = status
 
     def _close(self) -> None:
         self._over = True
