@@ -184,8 +184,10 @@ class Lanes:
         Only the ledger knows that: without one, a high receive count may come from lanes that were given back unrun,
         and the queue's own redrive policy is what ends a loop of crashes.
         """
+        if claimed is None:
+            return None
         most = self._executor.max_attempts(task.task_name)
-        if claimed is None or claimed.attempt <= most:
+        if claimed.attempt <= most:
             return None
         died = Failure(type="AttemptsSpent", message=f"{most} attempts were started and none ended: workers died")
         return Reject(claimed.failure or died)
