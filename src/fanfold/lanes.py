@@ -198,9 +198,10 @@ class Lanes:
         try:
             if claimed is None or task.task_name == FOLD_NAME:
                 return await self._executor.run(task, attempt, run)
-            with self._cancellations.watching(self._claims.of(task), run):
-                return await self._executor.run(task, attempt, run, until=claimed.deadline_at)
+            self._cancellations.watch(run, self._claims.of(task))
+            return await self._executor.run(task, attempt, run, until=claimed.deadline_at)
         finally:
+            self._cancellations.forget(run)
             if run.leftover is not None:
                 self._tell_overdue(task, attempt)
 

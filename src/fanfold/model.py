@@ -112,8 +112,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def size(self) -> int:
         """Bytes as SQS counts them: body, and names, types and values of the attributes."""
-        attributes = sum(len(k) + len("String") + limits.utf8_size(v) for k, v in self.attributes.items())
-        return limits.utf8_size(self.body) + attributes
+        size = limits.utf8_size(self.body)
+        for name, value in self.attributes.items():
+            size += len(name) + len("String") + limits.utf8_size(value)
+        return size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
