@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import urllib.request
 
 import boto3
@@ -14,7 +13,6 @@ from click.testing import CliRunner
 
 from fanfold import __version__
 from fanfold.cli import main
-from fanfold.endpoint import process
 from servers import fanfold_server
 
 SECRETS = {name: f"secret-of-{name}-0123456789" for name in ("producer", "worker", "operator")}
@@ -81,13 +79,6 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
 @pytest.mark.parametrize("name", ["with space", "x" * 81, "a.b"])
 def test_a_queue_that_sqs_would_not_create_is_refused(file, name):
     assert f"--create {name}" in refusal(file, "--listen", "127.0.0.1:0", "--create", name)
-
-
-def test_it_serves_without_uvloop_too(monkeypatch):
-    monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert process._loop_factory() is None
-    monkeypatch.undo()
-    assert process._loop_factory() is not None
 
 
 def test_the_start_line_for_scripts_says_where(file):

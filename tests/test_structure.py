@@ -20,7 +20,7 @@ SOURCES = {
 
 LAYERS = {
     "values": "clock context errors ids limits model outcome retry",
-    "mechanisms": "batcher calling child codec connection_thread database fold portal processes registry service "
+    "mechanisms": "batcher calling child codec connection_thread database fold loops portal processes registry service "
     "settings slots sql telemetry tolerance turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)* engine(\.\w+)?",
@@ -103,7 +103,6 @@ def test_imports_are_absolute():
         ("botocore", {"fanfold.brokers.boto", "fanfold.brokers.route", "fanfold.endpoint.model",
          "fanfold.endpoint.signing", "fanfold.ledgers.dynamodb.client"}),
         ("httptools", {"fanfold.brokers.connections", "fanfold.endpoint.connections"}),
-        ("uvloop", {"fanfold.endpoint.process"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
          "fanfold.database", "fanfold.ledgers.openings",
                      "fanfold.ledgers.rows", "fanfold.ledgers.writes",

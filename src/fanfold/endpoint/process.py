@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from fanfold.endpoint.endpoint import Endpoint, Plan
-from fanfold.runner import Signals
+from fanfold.loops import new_event_loop
+from fanfold.runner import Signals, signals_as_before
 from fanfold.service import Deadline
 
 _GARBAGE: Final = 50_000
@@ -24,18 +25,8 @@ def run_endpoint(plan: Plan, *, grace: float, on_start: Callable[[Endpoint], Non
     Raises:
         ConfigurationError, StorageError: the plan can't be carried out.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with signals_as_before(), asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(plan, grace, on_start))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where it is installed (`fanfold[fast]`); else asyncio's own."""
-    try:
-        import uvloop  # noqa: PLC0415 - optional
-    except ModuleNotFoundError:
-        return None
-    new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return new_loop
 
 
 async def _serve(plan: Plan, grace: float, on_start: Callable[[Endpoint], None]) -> None:

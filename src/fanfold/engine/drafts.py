@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from msgspec import Struct
+import msgspec
 
 from fanfold import limits
 from fanfold.engine import errors, messages
@@ -21,7 +21,7 @@ _BEFORE_ALL_SEQUENCE_NUMBERS: Final = 2**64
 """20 digits from the first one on, and no run of zeros that a tool could take for something else."""
 
 
-class Draft(Struct, frozen=True, kw_only=True):
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A message as it was asked for, its size in bytes, and the MD5s that the answer tells."""
 
     message: NewMessage

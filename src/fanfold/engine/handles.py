@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from msgspec import Struct
+import msgspec
 
 from fanfold.model import EntryError
 
@@ -13,7 +13,7 @@ from fanfold.model import EntryError
 _FORM: Final = re.compile(r"(\d{1,18})\.(\d{1,18})\.(\w+)", re.ASCII)
 
 
-class Handle(Struct, frozen=True):
+class Handle(msgspec.Struct, frozen=True):
     """A receipt handle taken apart: the queue's id, the message's sequence number, and what its receive drew."""
 
     queue: int

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from msgspec import Struct
+import msgspec
 
 from fanfold import limits, sql
 from fanfold.engine import moving, stocks, upkeep
@@ -40,7 +40,7 @@ class Receive:
     now: int
 
 
-class Received(Struct, frozen=True, kw_only=True):
+class Received(msgspec.Struct, frozen=True, kw_only=True):
     """A message that was handed out. `receive_count` counts this receive; `attributes` are as they are stored."""
 
     handle: Handle

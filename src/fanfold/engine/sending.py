@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
-from msgspec import Struct
+import msgspec
 
 from fanfold import limits, sql
 from fanfold.engine import stocks, upkeep
@@ -17,7 +17,7 @@ _SQL: Final = sql.load("fanfold.engine", "messages.sql")
 _WINDOW: Final = limits.DEDUPLICATION_WINDOW * 1000
 
 
-class NewMessage(Struct, frozen=True, kw_only=True):
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message to add, with the MessageId it gets if it isn't a duplicate.
 
     `attributes` are as `messages.encode` writes them. `delay` None is the queue's, as it always is in a FIFO queue. A
@@ -33,7 +33,7 @@ class NewMessage(Struct, frozen=True, kw_only=True):
     delay: int | None = None
 
 
-class Sent(Struct, frozen=True, kw_only=True):
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a message: for a duplicate, the ids of the first one."""
 
     message_id: str
