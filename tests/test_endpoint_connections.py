@@ -152,9 +152,23 @@ async def test_an_answer_says_when_it_was_given_since_sdks_set_their_clocks_by_i
 async def test_head_gets_no_body():
     async with serving(application()) as served, connected(served.port) as client:
         client.say(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert (await client.reader.readuntil(b"\r\n\r\n")).endswith(b"content-length: 2\r\n\r\n")
         client.ask("ListQueues")
+        assert (await client.reader.readuntil(b"\r\n\r\n")).endswith(b"content-length: 2\r\n\r\n")
         assert (await client.answer()).status == 200
+
+
+async def test_head_gets_no_body_though_another_request_has_come_meanwhile():
+    async with serving(application()) as served, connected(served.port) as client:
+        client.say(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n" + request("ListQueues"))
+        assert (await client.reader.readuntil(b"\r\n\r\n")).endswith(b"content-length: 2\r\n\r\n")
+        assert (await client.answer()).status == 200
+
+
+async def test_what_came_before_garbage_is_answered():
+    async with serving(application()) as served, connected(served.port) as client:
+        client.say(request("ListQueues") + b"\0\0\0\r\n\r\n")
+        assert [(await client.answer()).status for _ in range(2)] == [200, 400]
+        assert await client.end() == b""
 
 
 async def test_a_client_without_a_host_is_answered_with_the_servers_address():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import httptools
@@ -40,6 +41,15 @@ class Served(Protocol):
 
     async def answer(self) -> Response | None:
         """The answer; None for nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A request that has come whole: whether the connection stays open behind it, and whether it was a HEAD."""
+
+    served: Served
+    keep: bool
+    bare: bool
 
 
 class Connections:
@@ -108,7 +118,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._in_head = True
         self._coming: Served | None = None
-        self._waiting: deque[tuple[Served, bool]] = deque()
+        self._waiting: deque[_Turn] = deque()
         self._current: Served | None = None
         self._task: asyncio.Task[None] | None = None
         self._last = False  # what comes behind the last request isn't looked at
@@ -125,7 +135,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason
         """The client has gone, or we have closed."""
         self._over = True
-        for served in (self._current, self._coming, *(served for served, _ in self._waiting)):
+        for served in (self._current, self._coming, *(turn.served for turn in self._waiting)):
             if served is not None:
                 served.leave()
         self._waiting.clear()
@@ -204,7 +214,7 @@ class Connection(asyncio.Protocol):
             return
         self._coming = self._all.begin(self._request())
         if self._coming.refused is not None:
-            self._answer_early(self._coming.refused)
+            self._answer_early(self._coming, self._coming.refused)
         elif self._current is None and self._headers.get("expect", "").lower() == "100-continue":
             self._transport.write(answers.CONTINUE)
 
@@ -214,16 +224,16 @@ class Connection(asyncio.Protocol):
         if self._coming is not None and not self._over:
             self._coming.feed(part)
             if self._coming.refused is not None:
-                self._answer_early(self._coming.refused)
+                self._answer_early(self._coming, self._coming.refused)
 
     def on_message_complete(self) -> None:
         """All of it is there."""
         self._reading_since, self._beside_body = None, 0
         coming, self._coming = self._coming, None
         if coming is not None and not self._over:
-            keep = self._parser.should_keep_alive()
-            self._last = not keep
-            self._waiting.append((coming, keep))
+            turn = self._turn(coming)
+            self._last = not turn.keep
+            self._waiting.append(turn)
             self._go_on()
 
     def _parse(self, data: bytes) -> bytes:
@@ -251,20 +261,25 @@ class Connection(asyncio.Protocol):
             scheme=self._all.scheme,
         )
 
-    def _answer_early(self, response: Response) -> None:
+    def _turn(self, served: Served) -> _Turn:
+        return _Turn(served, self._parser.should_keep_alive(), self._parser.get_method() == b"HEAD")
+
+    def _answer_early(self, served: Served, response: Response) -> None:
         """Answer before the body is there, unless others are to be answered first; the body is then dropped."""
         if self._current is not None or self._waiting:
             return
+        turn = self._turn(served)
         self._coming = None
-        self._write(response, keep="expect" not in self._headers and self._parser.should_keep_alive())
+        self._write(response, keep=turn.keep and "expect" not in self._headers, bare=turn.bare)
 
     def _go_on(self) -> None:
         """Begin with the next request, if there is one, and read on if there is none."""
         if self._current is not None or self._writing_since is not None or self._over:
             return
         if self._waiting:
-            self._current, keep = self._waiting.popleft()
-            self._task = self._loop.create_task(self._serve(self._current, keep=keep))
+            turn = self._waiting.popleft()
+            self._current = turn.served
+            self._task = self._loop.create_task(self._serve(turn))
         elif self._refusal:
             self._refuse(self._refusal)
         else:
@@ -272,18 +287,18 @@ class Connection(asyncio.Protocol):
                 self._reading_since = self._loop.time()  # it couldn't go on while we weren't reading
             self._transport.resume_reading()
 
-    async def _serve(self, served: Served, *, keep: bool) -> None:
-        response = await served.answer()
+    async def _serve(self, turn: _Turn) -> None:
+        response = await turn.served.answer()
         self._current = self._task = None
         if response is not None:
-            self._write(response, keep=keep)
+            self._write(response, keep=turn.keep, bare=turn.bare)
             self._go_on()
 
-    def _write(self, response: Response, *, keep: bool) -> None:
+    def _write(self, response: Response, *, keep: bool, bare: bool) -> None:
         if self._over:
             return
         keep = keep and not self._all.closing and "connection" not in response.headers
-        self._transport.write(answers.encoded(response, keep=keep, bare=self._parser.get_method() == b"HEAD"))
+        self._transport.write(answers.encoded(response, keep=keep, bare=bare))
         self._idle_since = self._loop.time()
         if not keep:
             self._close()
