@@ -318,11 +318,12 @@ BEGIN
     RETURN NEXT;
 END $$;
 
--- name: rerun
+-- name: run_again
 -- Lets terminal tasks (some, or all where `names` is null) start anew in the fan-out's next generation, which is open, ends
--- when every task is terminal, and has a fold of its own. False: there is no such fan-out.
-CREATE OR REPLACE FUNCTION rerun(
-    wanted text, names text[], failed_only boolean, now double precision
+-- when every task is terminal, and has a fold of its own. `configs`: other configurations for some of them, as JSON text by
+-- their names. False: there is no such fan-out.
+CREATE OR REPLACE FUNCTION run_again(
+    wanted text, names text[], failed_only boolean, configs jsonb, now double precision
 ) RETURNS boolean LANGUAGE plpgsql
 SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
@@ -335,7 +336,7 @@ BEGIN
     END IF;
     UPDATE tasks
     SET state = 'pending', attempts = 0, result = NULL, failure = NULL, worker = '', updated_at = now,
-        generation = f.generation + 1
+        generation = f.generation + 1, task_config = coalesce(configs ->> task_name, task_config)
     WHERE fan_out = f.number AND (names IS NULL OR task_name = ANY (names)) AND position >= 0
       AND terminal IN ('dead', 'cancelled', CASE WHEN NOT failed_only THEN 'succeeded' END);
     IF FOUND THEN
@@ -348,7 +349,7 @@ BEGIN
         -- The completion alone, for its own sake: it is dead, and the next generation has another.
         DELETE FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold' AND state = 'dead';
         IF FOUND THEN
-            UPDATE fan_outs SET generation = generation + 1, fold_begun = false WHERE number = f.number;
+            UPDATE fan_outs SET generation = generation + 1, fold_begun = false, purge_at = now + keep WHERE number = f.number;
         END IF;
     END IF;
     RETURN true;
@@ -438,15 +439,20 @@ BEGIN
     RETURN true;
 END $$;
 
--- name: purge
--- Forgets fan-outs that are kept no longer, oldest first; answers how many. One that somebody holds is left for later.
-CREATE OR REPLACE FUNCTION purge(most integer, now double precision) RETURNS bigint LANGUAGE plpgsql
+-- name: forget
+-- Forgets fan-outs that are kept no longer, oldest first; answers how many. One that somebody holds is left for later. Neither
+-- one whose fold has begun and isn't over is forgotten, nor one whose fold never began and was due after a time.
+CREATE OR REPLACE FUNCTION forget(most integer, since double precision, now double precision) RETURNS bigint LANGUAGE plpgsql
 SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
     numbers bigint[];
 BEGIN
     numbers := ARRAY(
-        SELECT number FROM fan_outs WHERE purge_at IS NOT NULL AND purge_at <= now
+        SELECT number FROM fan_outs AS f WHERE purge_at IS NOT NULL AND purge_at <= now AND CASE
+            WHEN NOT fold_begun THEN purge_at - keep <= since
+            ELSE NOT EXISTS (
+                SELECT FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold' AND terminal IS NULL
+            ) END
         ORDER BY purge_at LIMIT most FOR UPDATE SKIP LOCKED
     );
     DELETE FROM tasks WHERE fan_out = ANY (numbers);
