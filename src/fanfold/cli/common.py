@@ -45,8 +45,8 @@ _ADDRESSES: Final = (
     click.option(
         "--ledger",
         metavar="URL",
-        help="The ledger: sqlite:///ledger.db, or none. [else: the application's, FANFOLD_LEDGER, the embedded queue's "
-        "file, with SQS none]",
+        help="The ledger: sqlite:///ledger.db, dynamodb://TABLE, postgresql://…, or none. [else: the application's, "
+        "FANFOLD_LEDGER, the embedded queue's file, with SQS none]",
     ),
     click.option(
         "--region",
