@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from fanfold.dead_letters.selection import Selection
 from fanfold.dead_letters.sending_back import SendingBack, death
 from fanfold.dead_letters.standing import fan_out_of, standing
 from fanfold.dead_letters.tally import Tally, Told, text_of
-from fanfold.errors import InvalidInputError
+from fanfold.errors import InvalidInputError, PermissionMissingError
 from fanfold.ledgers.protocol import Ledger
 from fanfold.model import DeadLetter, Delivery
 from fanfold.settler import Announce
@@ -116,9 +117,11 @@ class DeadLetters:
         nothing is run twice; what a ledger knows as succeeded never runs again.
 
         Raises:
+            QueueNotFoundError: their queue is gone. Nothing was changed.
             InvalidInputError: the edit can't be made on one of them. Nothing was sent back, but what came before a
                 letter that SQS showed late.
         """
+        await self._require_queue()
 
         def work(piece: Sequence[DeadLetter], to: Tally) -> Awaitable[list[DeadLetter]]:
             return self._sending_back.send_back(piece, to, edit)
@@ -181,6 +184,11 @@ class DeadLetters:
             if told is not None:
                 told(tally)
         return tally
+
+    async def _require_queue(self) -> None:
+        """Make sure that there is a queue to send to, before the ledger lets tasks begin anew that nobody would get."""
+        with contextlib.suppress(PermissionMissingError):  # who may not ask may still send
+            await self._broker.status()
 
     async def _work(self, selection: Selection, work: _Work, tally: Tally, told: Told | None, check: Check) -> Tally:
         async with Browse(self._broker.dead_letter_queue(), direct=False) as browse:
