@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import signal
 import subprocess
 import sys
 import threading
 
+import msgspec
 import pytest
 
 from engine_model import bodies
@@ -311,7 +311,7 @@ class TestTime:
         await broker.open()
         [waiting] = await broker.receive(10, wait=0, lease=30)
         assert [result.duplicate for result in await broker.send([message("waits", "waits", "waits")])] == [True]
-        held = dataclasses.replace(waiting, receipt_handle=f"1.{HELD}.x")
+        held = msgspec.structs.replace(waiting, receipt_handle=f"1.{HELD}.x")
         assert await broker.delete([held, waiting]) == [None, None]
         assert await broker.status() == QueueStatus(messages_available=0, messages_in_flight=0, messages_delayed=0)
         await broker.close()

@@ -269,7 +269,7 @@ async def test_a_receive_asks_for_whole_seconds_within_the_limits_of_sqs(broker,
     assert await broker.receive(25, wait=19.2, lease=0.4) == []
     [(_, asked)] = transport.asked
     assert (asked["MaxNumberOfMessages"], asked["WaitTimeSeconds"], asked["VisibilityTimeout"]) == (10, 20, 1)
-    assert asked["MessageAttributeNames"] == asked["MessageSystemAttributeNames"] == ["All"]
+    assert asked["MessageAttributeNames"] == ["All"]
 
 
 async def test_each_receive_has_an_attempt_id_of_its_own(broker, transport):

@@ -48,8 +48,11 @@ def run(cancellations, name):
     async def work():
         under_way = Run()
         under_way.begin()
-        with cancellations.watching(Claim(fan_out_id="f1", task_name=name, generation=0, worker="w"), under_way):
+        cancellations.watch(under_way, Claim(fan_out_id="f1", task_name=name, generation=0, worker="w"))
+        try:
             await asyncio.get_running_loop().create_future()
+        finally:
+            cancellations.forget(under_way)
 
     return asyncio.create_task(work())
 
@@ -84,9 +87,11 @@ async def test_a_run_that_ended_while_the_ledger_answered_is_left_alone(cancella
     ledger.cancelled = {"a"}
 
     async def work():
-        with cancellations.watching(Claim(fan_out_id="f1", task_name="a", generation=0, worker="w"), Run()):
-            looking = asyncio.create_task(cancellations.look())
-            await asyncio.sleep(0)
+        run = Run()
+        cancellations.watch(run, Claim(fan_out_id="f1", task_name="a", generation=0, worker="w"))
+        looking = asyncio.create_task(cancellations.look())
+        await asyncio.sleep(0)
+        cancellations.forget(run)
         await looking
         return "settled"
 

@@ -30,7 +30,8 @@ def plan(connection, statement):
 
 
 def scans(steps):
-    return [step for step in steps if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"]
+    asked = ("SCAN CONSTANT ROW", "SCAN json_each VIRTUAL TABLE INDEX 1:")  # what the statement itself brings along
+    return [step for step in steps if step.startswith("SCAN") and step not in asked]
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

@@ -20,7 +20,7 @@ SOURCES = {
 
 LAYERS = {
     "values": "clock context errors ids limits model outcome retry",
-    "mechanisms": "batcher calling child codec connection_thread database fold portal processes registry service "
+    "mechanisms": "batcher calling child codec connection_thread database fold loops portal processes registry service "
     "settings slots sql telemetry tolerance turns urls",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)* engine(\.\w+)?",

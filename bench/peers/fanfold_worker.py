@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Coroutine
+from typing import Any
 
 from contract import FAN_OUT, Job, main
 from fanfold import Fanfold
+from fanfold.loops import new_event_loop
 
 CONCURRENCY = 100
 AT_ONCE = 16
@@ -29,12 +32,17 @@ def _application(job: Job) -> Fanfold:
 
 def _settings(job: Job) -> str:
     ledger = {"none": "no ledger", "same": "ledger in the queue's file", "file": "ledger in an SQLite file"}[job.mode]
-    return f"concurrency {CONCURRENCY}, {AT_ONCE} fan-outs at once, heartbeat on, {ledger}"
+    return f"concurrency {CONCURRENCY}, {AT_ONCE} fan-outs at once, heartbeat on, uvloop, {ledger}"
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:  # as `fanfold worker` does
+        runner.run(work)
 
 
 def enqueue(job: Job) -> str:
     """Fan out."""
-    asyncio.run(_enqueue(job))
+    _run(_enqueue(job))
     return _settings(job)
 
 
@@ -55,7 +63,7 @@ async def _enqueue(job: Job) -> None:
 
 def drain(job: Job) -> str:
     """One worker."""
-    asyncio.run(_drain(job))
+    _run(_drain(job))
     return _settings(job)
 
 
@@ -70,4 +78,4 @@ async def _drain(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    main({"enqueue": enqueue, "drain": drain}, ["msgspec", "httptools"], MODES)
+    main({"enqueue": enqueue, "drain": drain}, ["msgspec", "httptools", "uvloop"], MODES)

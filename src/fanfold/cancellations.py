@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from fanfold.clock import Clock
 from fanfold.errors import FanfoldError
@@ -17,9 +15,9 @@ from fanfold.telemetry import Telemetry
 class Cancellations(Service):
     """Looks at every beat of the heartbeat whether what runs here was cancelled, or superseded by a re-run.
 
-    1. `watching` registers a run for the length of its block.
+    1. `watch` registers a run, `forget` ends that.
     2. Every so often, one question to the ledger is about all of them; nothing is asked while nothing runs.
-    3. The run in the block is interrupted. Its message goes back; who receives it next acknowledges it.
+    3. Such a run is interrupted. Its message goes back; who receives it next acknowledges it.
 
     It decides nothing: the ledger's state is cancelled already, so a result that comes too late is not recorded.
     """
@@ -33,14 +31,13 @@ class Cancellations(Service):
         self._watched: dict[Run, Claim] = {}
         self._beats: asyncio.Task[None] | None = None
 
-    @contextmanager
-    def watching(self, claim: Claim, run: Run) -> Iterator[None]:
+    def watch(self, run: Run, claim: Claim) -> None:
         """Interrupt the run when the ledger doesn't want it any more."""
         self._watched[run] = claim
-        try:
-            yield
-        finally:
-            del self._watched[run]
+
+    def forget(self, run: Run) -> None:
+        """Let it be: it has ended. Idempotent."""
+        self._watched.pop(run, None)
 
     async def look(self) -> None:
         """Ask once, and cancel what is to stop. Raises LedgerError."""

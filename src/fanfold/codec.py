@@ -97,8 +97,6 @@ def encode_body(task: Task) -> str:
 
 
 def _check_representable(text: str, entity_id: str, task_name: str) -> None:
-    if text.isascii() and text.isprintable():
-        return
     if (bad := limits.unrepresentable(text)) is not None:
         raise InvalidInputError(
             f"task {task_name!r} of {entity_id!r} contains {bad!r}, which SQS refuses in a message body "

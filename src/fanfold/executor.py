@@ -9,7 +9,7 @@ import math
 import os
 import pickle
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
@@ -157,20 +157,22 @@ class Executor:
         return await self._call(definition, arguments, run)
 
     def _decided(self, outcome: Outcome, task: Task, attempt: int, backoff: Backoff) -> Outcome:
+        if not isinstance(outcome, Retry):
+            return outcome
         return decide(outcome, attempt, self.max_attempts(task.task_name), backoff, self._rng)
 
     def _set_deadline(self, definition: Definition, task: Task, attempt: int, run: Run, until: float | None) -> None:
         started = self._clock.now()
         run.allowance.deadline = min(started + definition.timeout, until or math.inf)
 
-        def late() -> Outcome:
-            seconds = run.allowance.deadline - started
-            failure = Failure(type="Timeout", message=f"no result within {seconds:g} s")
-            return self._decided(Retry(failure), task, attempt, definition.backoff)
-
-        run.late = late
+        run.late = partial(self._late, definition, task, attempt, run.allowance, started)
         if definition.runs is not Runs.IN_PROCESS:  # which counts from when its process is ready
             self._timeouts.watch(run, started)
+
+    def _late(self, definition: Definition, task: Task, attempt: int, allowance: Allowance, started: float) -> Outcome:
+        seconds = allowance.deadline - started
+        failure = Failure(type="Timeout", message=f"no result within {seconds:g} s")
+        return self._decided(Retry(failure), task, attempt, definition.backoff)
 
     def _arguments(
         self, definition: Definition, task: Task, attempt: int, allowance: Allowance, fan_out: FanOut | None
@@ -196,16 +198,13 @@ class Executor:
             _allowance=allowance,
         )
 
-    async def _call(self, definition: Definition, arguments: Mapping[str, Any], run: Run) -> Outcome:
+    def _call(self, definition: Definition, arguments: Mapping[str, Any], run: Run) -> Coroutine[Any, Any, Outcome]:
         if definition.runs is Runs.ON_LOOP:
-            return await outcome_on_loop(definition.name, definition.function, arguments)
+            return outcome_on_loop(definition.name, definition.function, arguments)
         call = partial(definition.function, **arguments)
         if definition.runs is Runs.IN_THREAD:
-            return await self._in_thread(definition.name, call, run)
-        try:
-            return await self._in_process(definition.name, call, definition.timeout)
-        except TimeoutError as error:  # ours: the function's own would be an outcome
-            return Retry(Failure(type="Timeout", message=str(error)))
+            return self._in_thread(definition.name, call, run)
+        return self._in_process(definition.name, call, definition.timeout)
 
     async def _in_thread(self, name: str, call: Callable[[], Any], run: Run) -> Outcome:
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
@@ -223,7 +222,10 @@ class Executor:
             packed = pickle.dumps(call)
         except Exception as error:  # noqa: BLE001 - a user's class can do anything when it is pickled
             return Retry(failure_of(error, __file__))
-        return await self._processes.run(name, packed, seconds=seconds)
+        try:
+            return await self._processes.run(name, packed, seconds=seconds)
+        except TimeoutError as error:  # ours: the function's own would be an outcome
+            return Retry(Failure(type="Timeout", message=str(error)))
 
 
 async def _nothing() -> None:

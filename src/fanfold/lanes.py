@@ -184,8 +184,10 @@ class Lanes:
         Only the ledger knows that: without one, a high receive count may come from lanes that were given back unrun,
         and the queue's own redrive policy is what ends a loop of crashes.
         """
+        if claimed is None:
+            return None
         most = self._executor.max_attempts(task.task_name)
-        if claimed is None or claimed.attempt <= most:
+        if claimed.attempt <= most:
             return None
         died = Failure(type="AttemptsSpent", message=f"{most} attempts were started and none ended: workers died")
         return Reject(claimed.failure or died)
@@ -196,9 +198,10 @@ class Lanes:
         try:
             if claimed is None or task.task_name == FOLD_NAME:
                 return await self._executor.run(task, attempt, run)
-            with self._cancellations.watching(self._claims.of(task), run):
-                return await self._executor.run(task, attempt, run, until=claimed.deadline_at)
+            self._cancellations.watch(run, self._claims.of(task))
+            return await self._executor.run(task, attempt, run, until=claimed.deadline_at)
         finally:
+            self._cancellations.forget(run)
             if run.leftover is not None:
                 self._tell_overdue(task, attempt)
 

@@ -6,9 +6,10 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
+
+import msgspec
 
 from fanfold import limits
 from fanfold.brokers.protocol import Broker
@@ -23,8 +24,7 @@ _PATIENCE: Final = 1 / 8
 _LATE: Final = EntryError(code="Late", text="the queue didn't answer the extension in time", retryable=True)
 
 
-@dataclass(slots=True, eq=False)
-class Lease:
+class Lease(msgspec.Struct, eq=False):
     """One held message. `expires_at` moves with each extension; `on_lost` tells whoever works on it.
 
     `extending` is done when the extension under way has its answer, or none is waited for any more; `failing` says why

@@ -45,19 +45,19 @@ MAX_RESULT_BYTES: Final = 262_144
 MAX_NAME_LENGTH: Final = 256
 """Characters of an entity id and of a task name; longer ids than SQS allows are digested (`codec`)."""
 
-ID_CHARACTERS: Final = re.compile(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}")
-"""What SQS takes as group and deduplication id: alphanumerics and ASCII punctuation, no space."""
-
+_MAX_ID_LENGTH: Final = 128
 _UNREPRESENTABLE: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def is_sqs_id(value: str) -> bool:
-    """Whether SQS takes `value` as it is for a group or deduplication id."""
-    return ID_CHARACTERS.fullmatch(value) is not None
+    """Whether SQS takes `value` for a group or deduplication id: ASCII letters, digits and punctuation, no space."""
+    return 0 < len(value) <= _MAX_ID_LENGTH and value.isascii() and value.isprintable() and " " not in value
 
 
 def unrepresentable(text: str) -> str | None:
     """The first character of `text` that SQS refuses in a body or attribute value, or None."""
+    if text.isascii() and text.isprintable():
+        return None  # most are, and this is a fraction of the search
     found = _UNREPRESENTABLE.search(text)
     return found.group() if found else None
 

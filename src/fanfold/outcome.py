@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 import traceback
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
+
+import msgspec
 
 from fanfold import limits
 from fanfold.model import Failure, Json
@@ -19,8 +20,7 @@ from fanfold.retry import Backoff
 _TRACEBACK_CHARACTERS: Final = 8_000
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(msgspec.Struct, frozen=True):
     """The task did its work. `result` is a JSON value, `encoded` the same as JSON text."""
 
     result: Json

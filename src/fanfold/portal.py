@@ -7,6 +7,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from fanfold.loops import new_event_loop
+
 T = TypeVar("T")
 
 
@@ -29,7 +31,7 @@ class Portal:
             raise RuntimeError("called from inside the portal's own loop; await the method whose name ends in _async")
         with self._guard:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self._loop = new_event_loop()
                 self._thread = threading.Thread(target=_run, args=(self._loop,), name="fanfold-portal", daemon=True)
                 self._thread.start()
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

@@ -9,14 +9,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final, NoReturn
 
 from fanfold.app import Fanfold
+from fanfold.loops import new_event_loop
 from fanfold.service import Deadline
 from fanfold.worker import LAST_MOMENTS
 
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 _SPARE_THREADS: Final = 8
 _LAST_MOMENT: Final = 0.2
 """Seconds in which a thread without work ends, and an asyncio task that was cancelled."""
@@ -28,7 +31,7 @@ def run_worker(app: Fanfold) -> None:
     Raises:
         ConfigurationError, BrokerError, LedgerError: the worker couldn't start.
     """
-    with asyncio.Runner() as runner:
+    with signals_as_before(), asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(app))
         if runner.run(tasks_go_on()) or threads_go_on():
             exit_at_once(0)
@@ -94,6 +97,18 @@ def threads_go_on() -> bool:
     return any(thread.is_alive() for thread in threads)
 
 
+@contextmanager
+def signals_as_before() -> Iterator[None]:
+    """Let signals mean afterwards what they mean now: uvloop doesn't see to that."""
+    before = {number: signal.getsignal(number) for number in _STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # one that wasn't set from Python can't be set from it
+                signal.signal(number, handler)
+
+
 class Signals:
     """The first signal asks for an orderly stop, the second for one at once."""
 
@@ -102,7 +117,7 @@ class Signals:
         self._second = False
         self._hurry: Callable[[], None] = lambda: None
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPPING:
             loop.add_signal_handler(number, self._received)
 
     def on_second(self, hurry: Callable[[], None]) -> None:

@@ -6,8 +6,9 @@ import asyncio
 import dataclasses
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from fanfold import codec
 from fanfold.batcher import Batcher
@@ -29,8 +30,7 @@ _BATCH: Final = 10
 _MAX_BACKOFF: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """An outcome to apply to a delivery.
 
     `task` is None for a body that can't be read. `tracked`: the ledger counted this attempt and waits for its end.
@@ -141,7 +141,9 @@ class Settler:
                 continue
             self._tell(settlement)
             known.append(
-                dataclasses.replace(settlement, recorded=True, fold_due=record.fold_due, generation=record.generation)
+                msgspec.structs.replace(
+                    settlement, recorded=True, fold_due=record.fold_due, generation=record.generation
+                )
             )
         return known
 
@@ -198,13 +200,22 @@ class Settler:
         done = [s for s in batch if isinstance(s.outcome, Completed)]
         retried = [s for s in batch if isinstance(s.outcome, Retry)]
         rejected = [s for s in batch if isinstance(s.outcome, Reject)]
+        answers = await self._answers(done, retried, rejected)
+        settled = zip([*done, *retried, *rejected], answers, strict=True)
+        return {s.delivery.receipt_handle for s, error in settled if self._report(s, error)}
+
+    async def _answers(
+        self, done: Sequence[Settlement], retried: Sequence[Settlement], rejected: Sequence[Settlement]
+    ) -> list[EntryError | None]:
+        deleted = self._broker.delete([s.delivery for s in done])
+        if not (retried or rejected):
+            return await deleted
         answers = await asyncio.gather(
-            self._broker.delete([s.delivery for s in done]),
+            deleted,
             self._broker.extend([s.delivery for s in retried], [_delay(s) for s in retried]),
             self._broker.dead_letter([_burial(s, self._worker) for s in rejected]),
         )
-        settled = zip([*done, *retried, *rejected], itertools.chain(*answers), strict=True)
-        return {s.delivery.receipt_handle for s, error in settled if self._report(s, error)}
+        return list(itertools.chain(*answers))
 
     def _report(self, settlement: Settlement, error: EntryError | None) -> bool:
         """Say what came of it, where the ledger hasn't decided that; answers whether the queue did what it was told."""

@@ -6,9 +6,10 @@ import asyncio
 import random
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from fanfold import limits
 from fanfold.brokers.faults import passing
@@ -31,8 +32,7 @@ _MISSING: Final = EntryError(
 _LEASE_LOST_TEXT: Final = re.compile("handle has expired|not available for visibility timeout change")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of a batch request: its fields without the Id, its bytes, and the group whose order it is part of."""
 
     fields: Mapping[str, Any]
@@ -61,9 +61,12 @@ class Batches:
     async def run(self, action: str, url: str, entries: Sequence[Entry]) -> list[Answer]:
         """Answers in the order of the entries. A request that fails as a whole is the error of each of its entries."""
         request = partial(self._request, asyncio.Semaphore(_AT_ONCE), action, url)
+        batches = list(_cut(entries))
+        if len(batches) == 1:
+            return await self._settle(request, batches[0])
         last: dict[str, asyncio.Task[list[Answer]]] = {}
         tasks = []
-        for batch in _cut(entries):
+        for batch in batches:
             groups = {entry.group for entry in batch if entry.group is not None}
             earlier = {last[group] for group in groups if group in last}
             tasks.append(asyncio.create_task(self._settle(request, batch, after=earlier)))
@@ -75,7 +78,7 @@ class Batches:
         request: Callable[[Sequence[Entry]], Awaitable[list[Answer]]],
         batch: Sequence[Entry],
         *,
-        after: Collection[asyncio.Task[list[Answer]]],
+        after: Collection[asyncio.Task[list[Answer]]] = (),
     ) -> list[Answer]:
         if after:
             await asyncio.wait(after)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -66,7 +65,7 @@ def burial_copy(burial: Burial) -> Message:
 def with_attributes(message: Message, attributes: Mapping[str, str]) -> Message:
     """The message with as many of the attributes, in their order, as SQS takes."""
     for name, value in attributes.items():
-        fuller = dataclasses.replace(message, attributes={**message.attributes, name: _representable(value)})
+        fuller = msgspec.structs.replace(message, attributes={**message.attributes, name: _representable(value)})
         if value and len(fuller.attributes) <= limits.MAX_ATTRIBUTES and fuller.size <= limits.MAX_REQUEST_BYTES:
             message = fuller
     return message

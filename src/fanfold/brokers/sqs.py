@@ -34,6 +34,10 @@ _UNWRITABLE: Final = (QueueNotFoundError.__name__, PermissionMissingError.__name
 _DLQ_ARN: Final = re.compile(r"arn:[^:]+:sqs:[^:]*:(?P<account>[^:]+):(?P<name>[^:]+)")
 _RETENTION: Final = 345_600.0
 """SQS's default, where the queue can't be looked at."""
+_SYSTEM_ATTRIBUTES: Final = (
+    "ApproximateReceiveCount", "MessageDeduplicationId", "MessageGroupId", "SentTimestamp"
+)  # fmt: skip
+"""Those that a delivery has: the others would only make answers longer."""
 _COUNTS: Final = {
     "messages_available": "ApproximateNumberOfMessages",
     "messages_in_flight": "ApproximateNumberOfMessagesNotVisible",
@@ -166,7 +170,7 @@ class SqsBroker:
             "WaitTimeSeconds": min(math.ceil(wait), limits.MAX_WAIT),
             "VisibilityTimeout": max(1, math.ceil(lease)),
             "MessageAttributeNames": ["All"],
-            "MessageSystemAttributeNames": ["All"],
+            "MessageSystemAttributeNames": _SYSTEM_ATTRIBUTES,
             # The transport's own retry of a lost answer gets the same messages back, and no lease time is lost.
             "ReceiveRequestAttemptId": uuid.uuid4().hex,
         }

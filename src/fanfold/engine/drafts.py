@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from fanfold import limits
 from fanfold.engine import errors, messages
@@ -20,8 +21,7 @@ _BEFORE_ALL_SEQUENCE_NUMBERS: Final = 2**64
 """20 digits from the first one on, and no run of zeros that a tool could take for something else."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A message as it was asked for, its size in bytes, and the MD5s that the answer tells."""
 
     message: NewMessage

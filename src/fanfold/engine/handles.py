@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from fanfold.model import EntryError
 
@@ -12,8 +13,7 @@ from fanfold.model import EntryError
 _FORM: Final = re.compile(r"(\d{1,18})\.(\d{1,18})\.(\w+)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Handle:
+class Handle(msgspec.Struct, frozen=True):
     """A receipt handle taken apart: the queue's id, the message's sequence number, and what its receive drew."""
 
     queue: int

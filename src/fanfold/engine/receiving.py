@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from fanfold import limits, sql
 from fanfold.engine import moving, stocks, upkeep
 from fanfold.engine.handles import Handle
@@ -38,8 +40,7 @@ class Receive:
     now: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
+class Received(msgspec.Struct, frozen=True, kw_only=True):
     """A message that was handed out. `receive_count` counts this receive; `attributes` are as they are stored."""
 
     handle: Handle

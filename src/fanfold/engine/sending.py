@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from fanfold import limits, sql
 from fanfold.engine import stocks, upkeep
@@ -16,8 +17,7 @@ _SQL: Final = sql.load("fanfold.engine", "messages.sql")
 _WINDOW: Final = limits.DEDUPLICATION_WINDOW * 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewMessage:
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message to add, with the MessageId it gets if it isn't a duplicate.
 
     `attributes` are as `messages.encode` writes them. `delay` None is the queue's, as it always is in a FIFO queue. A
@@ -33,8 +33,7 @@ class NewMessage:
     delay: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a message: for a duplicate, the ids of the first one."""
 
     message_id: str

@@ -25,7 +25,7 @@ _REASONS: Final = rows.encode(CANCELLED_BY)
 class PostgresLedger:
     """A `Ledger` on PostgreSQL (14 or newer). Each call is one round trip, and one transaction on the server.
 
-    Claims that come while others are under way share the next round trip, and so do ends. Functions in the database
+    Claims and ends that come while others are under way share the next round trip. Functions in the database
     (`postgres_functions.sql`) decide about a fan-out's end while they hold its row, so two workers can't both miss it.
     `open` of a large plan is several round trips, and what reads several fan-outs' tasks is two.
     """
@@ -41,8 +41,9 @@ class PostgresLedger:
         self.url = self._address.shown
         self._clock = clock or SystemClock()
         self._connections = Connections(self._address)
-        self._claims: Company[Claim, Claimed | None] = Company(self._claim, self._connections.start)
-        self._finishes: Company[Finish, Recorded] = Company(self._finish, self._connections.start)
+        self._company: Company[Claim | Finish, Claimed | Recorded | None] = Company(
+            self._advance, self._connections.start
+        )
 
     async def start(self) -> None:
         """Connect, and bring the tables up to date. Idempotent."""
@@ -67,11 +68,13 @@ class PostgresLedger:
 
     async def claim(self, claims: Sequence[Claim]) -> list[Claimed | None]:
         """Start attempts."""
-        return await asyncio.wrap_future(self._claims.add(claims)) if claims else []
+        answers = await asyncio.wrap_future(self._company.add(claims)) if claims else []
+        return [answer for answer in answers if not isinstance(answer, Recorded)]
 
     async def finish(self, finishes: Sequence[Finish]) -> list[Recorded]:
         """End attempts."""
-        return await asyncio.wrap_future(self._finishes.add(finishes)) if finishes else []
+        answers = await asyncio.wrap_future(self._company.add(finishes)) if finishes else []
+        return [answer for answer in answers if isinstance(answer, Recorded)]
 
     async def stopped(self, claims: Sequence[Claim]) -> list[bool]:
         """Which running attempts nobody wants any more."""
@@ -161,15 +164,13 @@ class PostgresLedger:
         with self._connections.connect() as connection:
             migrate(connection, self._address)
 
-    def _claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | None]:
-        values = {"ids": rows.ids(claims), "claims": rows.encode(claims), "reasons": _REASONS, "now": self._clock.now()}
-        return [rows.claimed(row) for row in self._connections.run("claim", values)]
-
-    def _finish(self, finishes: Sequence[Finish]) -> Sequence[Recorded]:
-        said = rows.finishes(finishes)
-        values = {"ids": rows.ids(finishes), "finishes": said, "reasons": _REASONS, "now": self._clock.now()}
-        [answer] = self._connections.run("finish", values)
-        return rows.recorded(finishes, answer)
+    def _advance(self, entries: Sequence[Claim | Finish]) -> Sequence[Claimed | Recorded | None]:
+        claims = [entry for entry in entries if isinstance(entry, Claim)]
+        finishes = [entry for entry in entries if isinstance(entry, Finish)]
+        values = rows.advance(claims, finishes) | {"reasons": _REASONS, "now": self._clock.now()}
+        [answer] = self._connections.run("advance", values)
+        claimed, recorded = iter(rows.claimed(claims, answer)), iter(rows.recorded(finishes, answer))
+        return [next(claimed) if isinstance(entry, Claim) else next(recorded) for entry in entries]
 
     async def _summaries(self, statement: str, **values: Any) -> Sequence[FanOut]:
         return [rows.fan_out(row) for row in await self._run(statement, **values)]

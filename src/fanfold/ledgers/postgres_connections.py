@@ -114,10 +114,10 @@ class Connections:
             )
 
 
-def composed(schema: str) -> Mapping[str, composing.Composed]:
+def composed(schema: str) -> Mapping[str, bytes]:
     """The statements for the tables in a schema."""
     where = composing.Identifier(schema)
-    return {name: composing.SQL(text).format(schema=where) for name, text in STATEMENTS.items()}
+    return {name: composing.SQL(text).format(schema=where).as_bytes() for name, text in STATEMENTS.items()}
 
 
 def _ended(connection: Connection) -> bool:

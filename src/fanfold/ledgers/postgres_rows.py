@@ -19,6 +19,13 @@ _SAME: Final = (
     *("deadline_at", "min_succeeded", "tolerated_failures"),
 )
 _decode_failure: Final = msgspec.json.Decoder(Failure).decode
+# What `advance` answers, see there.
+_decode_started: Final = msgspec.json.Decoder(list[tuple[int, int, str | None, float | None]]).decode
+_decode_others: Final = msgspec.json.Decoder(
+    list[tuple[int, str | None, int | None, int | None, str | None, float | None]]
+).decode
+_decode_missed: Final = msgspec.json.Decoder(list[int]).decode
+_decode_due: Final = msgspec.json.Decoder(dict[str, int]).decode
 
 
 def encode(value: Any) -> str:
@@ -39,38 +46,44 @@ def tasks_of(planned: Sequence[TaskSpec]) -> str:
     return encode([(task.name, codec.to_json(task.config, what=f"config of {task.name!r}")) for task in planned])
 
 
-def ids(of: Sequence[Claim] | Sequence[Finish]) -> list[str]:
-    """The fan-outs of claims or ends, each once."""
-    return list({entry.fan_out_id for entry in of})
+def advance(claims: Sequence[Claim], finishes: Sequence[Finish]) -> dict[str, Any]:
+    """What is asked for claims and ends together."""
+    ended = {finish.fan_out_id for finish in finishes}
+    return {
+        "ids": list(ended | {claim.fan_out_id for claim in claims}),
+        "of_ends": list({finish.fan_out_id for finish in finishes if finish.task_name != FOLD_NAME}),
+        "finishes": encode([endings.values(finish) for finish in finishes]) if finishes else None,
+        "claims": encode(claims) if claims else None,
+    }
 
 
-def finishes(of: Sequence[Finish]) -> str:
-    """The ends of attempts."""
-    return encode([endings.values(finish) for finish in of])
+def claimed(claims: Sequence[Claim], answer: DictRow) -> list[Claimed | None]:
+    """The answers to claims."""
+    answers: list[Claimed | None] = [None] * len(claims)
+    for n, attempt, failed, until in _decode_started(answer["started"] or "[]"):
+        answers[n - 1] = Claimed(state=TaskState.RUNNING, attempt=attempt, failure=_failure(failed), deadline_at=until)
+    for n, state, attempts, due, failed, until in _decode_others(answer["others"] or "[]"):
+        if state is not None:
+            answers[n - 1] = Claimed(
+                state=TaskState(state),
+                attempt=attempts or 0,
+                fold_due=due is not None,
+                generation=due or 0,
+                failure=_failure(failed),
+                deadline_at=until,
+            )
+    return answers
 
 
-def claimed(row: DictRow) -> Claimed | None:
-    """The answer to a claim."""
-    if row["state"] is None:
-        return None
-    due = row["fold_generation"]
-    return Claimed(
-        state=TaskState(row["state"]),
-        attempt=row["attempt"],
-        fold_due=due is not None,
-        generation=due or 0,
-        failure=_failure(row["failure"]),
-        deadline_at=row["deadline_at"],
-    )
-
-
-def recorded(of: Sequence[Finish], answer: DictRow) -> list[Recorded]:
+def recorded(finishes: Sequence[Finish], answer: DictRow) -> list[Recorded]:
     """The answers to the ends of attempts."""
+    missed, due = set(_decode_missed(answer["missed"] or "[]")), _decode_due(answer["due"] or "{}")
     answers = []
-    for finish, applied in zip(of, answer["applied"], strict=True):
-        asks = finish.state.terminal and finish.task_name != FOLD_NAME
-        due = answer["due"][finish.fan_out_id] if asks else None
-        answers.append(Recorded(applied=applied, fold_due=due is not None, generation=due or 0))
+    for n, finish in enumerate(finishes, 1):
+        asks = finish.task_name != FOLD_NAME and finish.state.terminal
+        generation = due.get(finish.fan_out_id) if due and asks else None
+        applied = n not in missed
+        answers.append(Recorded(applied=applied, fold_due=generation is not None, generation=generation or 0))
     return answers
 
 

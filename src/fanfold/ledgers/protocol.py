@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from fanfold.model import Ended, Failure, FanOut, FanOutOptions, Json, TaskRecord, TaskSpec, TaskState
 
 
@@ -62,8 +64,7 @@ class Cancelled:
     generation: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A run about to start: the ledger counts it as an attempt if the task isn't terminal."""
 
     fan_out_id: str
@@ -72,8 +73,7 @@ class Claim:
     worker: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger's answer to a claim.
 
     `state` is RUNNING when the run may start, as attempt number `attempt`; a terminal state tells how it ended before.
@@ -89,8 +89,7 @@ class Claimed:
     deadline_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
     """The end of one attempt. Exactly one kind: a JSON `result`, or a `failure` that is final (`dead`) or not.
 
     Applied only while the task is RUNNING (for `dead` also PENDING or FAILED) in that `attempt`: a worker that lost its
@@ -114,8 +113,7 @@ class Finish:
         return TaskState.SUCCEEDED if self.failure is None else TaskState.FAILED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """What a write did.
 
     `applied` is False for a late worker; the same write again (its answer may have been lost) counts as applied,

@@ -67,7 +67,7 @@ class SqliteLedger:
     async def claim(self, claims: Sequence[Claim]) -> list[Claimed | None]:
         """Start attempts."""
         now = self._clock.now()
-        return await self._write(lambda connection: [writes.claim(connection, claim, now) for claim in claims])
+        return await self._write(lambda connection: writes.claim(connection, claims, now))
 
     async def finish(self, finishes: Sequence[Finish]) -> list[Recorded]:
         """End attempts."""

@@ -6,38 +6,38 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fanfold import codec
 from fanfold.ledgers import endings, rows
 from fanfold.ledgers.protocol import Cancelled, Claim, Claimed, Finish, Recorded, Unsent
 from fanfold.ledgers.rows import SQL
 from fanfold.model import FOLD_NAME, Ended, TaskState
 
 
-def claim(connection: sqlite3.Connection, claim: Claim, now: float) -> Claimed | None:
-    """Start an attempt."""
-    values = {
-        "fan_out_id": claim.fan_out_id,
-        "task_name": claim.task_name,
-        "generation": claim.generation,
-        "worker": claim.worker,
-        "now": now,
+def claim(connection: sqlite3.Connection, claims: Sequence[Claim], now: float) -> list[Claimed | None]:
+    """Start attempts. What is asked for twice starts twice, one attempt after the other."""
+    if len({(one.fan_out_id, one.task_name) for one in claims}) < len(claims):
+        return [answer for one in claims for answer in claim(connection, [one], now)]
+    alike: dict[tuple[str, int, str], list[str]] = {}
+    for one in claims:
+        if one.task_name == FOLD_NAME:
+            _begin_fold(connection, one, now)
+        alike.setdefault((one.fan_out_id, one.generation, one.worker), []).append(one.task_name)
+    started = {
+        (of[0], name): _started(*rest)
+        for of, names in alike.items()
+        for name, *rest in _start(connection, of, names, now)
     }
-    if claim.task_name == FOLD_NAME:
-        connection.execute(SQL["begin_fold"], values)
-        connection.execute(SQL["note_fold"], values)
-    row = connection.execute(SQL["claim"], values).fetchone()
-    if row is not None:
-        return Claimed(state=TaskState.RUNNING, attempt=row[0], failure=rows.failure(row[1]), deadline_at=row[2])
-    return _refusal(connection, claim, now)
+    return [started.get((one.fan_out_id, one.task_name)) or _refusal(connection, one, now) for one in claims]
 
 
 def finish(connection: sqlite3.Connection, finishes: Sequence[Finish], now: float) -> list[Recorded]:
     """End attempts, and the fan-outs that they complete."""
-    applied = [_end(connection, finish, now) for finish in finishes]
-    of_plan = [finish for finish in finishes if finish.task_name != FOLD_NAME]
-    for fan_out_id in {finish.fan_out_id for finish in of_plan}:
-        _conclude(connection, fan_out_id, now)
-    ended = {finish.fan_out_id for finish in of_plan if finish.state.terminal}
-    due = {fan_out_id: _fold_due(connection, fan_out_id) for fan_out_id in ended}
+    numbers = {fan_out_id: _number(connection, fan_out_id) for fan_out_id in {f.fan_out_id for f in finishes}}
+    applied = [_end(connection, numbers[finish.fan_out_id], finish, now) for finish in finishes]
+    due = {
+        fan_out_id: _concluded(connection, numbers[fan_out_id], now)
+        for fan_out_id in {finish.fan_out_id for finish in finishes if finish.task_name != FOLD_NAME}
+    }
     return [_recorded(finish, done, due) for finish, done in zip(finishes, applied, strict=True)]
 
 
@@ -55,8 +55,8 @@ def cancel(
     else:
         chosen = [values | {"task_name": name} for name in task_names]
         names = [name for v in chosen for (name,) in connection.execute(SQL["cancel_task"], v).fetchall()]
-        _conclude(connection, fan_out_id, now)
-    due = _fold_due(connection, fan_out_id)
+        _concluded(connection, number, now)
+    due = _fold_due(connection, number)
     return Cancelled(task_names=names, fold_due=due is not None, generation=due or 0)
 
 
@@ -88,6 +88,33 @@ def purge(connection: sqlite3.Connection, now: float, limit: int) -> int:
     connection.executemany(SQL["forget_tasks"], numbers)
     connection.executemany(SQL["forget_fan_out"], numbers)
     return len(numbers)
+
+
+def _begin_fold(connection: sqlite3.Connection, claim: Claim, now: float) -> None:
+    values = {
+        "fan_out_id": claim.fan_out_id,
+        "task_name": claim.task_name,
+        "generation": claim.generation,
+        "now": now,
+    }
+    connection.execute(SQL["begin_fold"], values)
+    connection.execute(SQL["note_fold"], values)
+
+
+def _start(connection: sqlite3.Connection, alike: tuple[str, int, str], names: Sequence[str], now: float) -> list[Any]:
+    fan_out_id, generation, worker = alike
+    values = {
+        "fan_out_id": fan_out_id,
+        "generation": generation,
+        "worker": worker,
+        "task_names": codec.to_json(names, what="the names"),
+        "now": now,
+    }
+    return connection.execute(SQL["claim"], values).fetchall()
+
+
+def _started(attempt: int, failure: str | None, deadline_at: float | None) -> Claimed:
+    return Claimed(state=TaskState.RUNNING, attempt=attempt, failure=rows.failure(failure), deadline_at=deadline_at)
 
 
 def _refusal(connection: sqlite3.Connection, claim: Claim, now: float) -> Claimed | None:
@@ -123,30 +150,34 @@ def _fold_refusal(
     return Claimed(state=TaskState(state), attempt=attempts or 0, failure=rows.failure(failure))
 
 
-def _end(connection: sqlite3.Connection, finish: Finish, now: float) -> bool:
-    values = endings.values(finish) | {"now": now}
+def _end(connection: sqlite3.Connection, number: int | None, finish: Finish, now: float) -> bool:
+    values = endings.values(finish)
+    values["number"], values["now"] = number, now
     if connection.execute(SQL["finish"], values).rowcount:
         return True
     return connection.execute(SQL["finished_so"], values).fetchone() is not None
 
 
-def _conclude(connection: sqlite3.Connection, fan_out_id: str, now: float) -> None:
-    """End an open fan-out if it is time."""
-    row = connection.execute(SQL["touch"], {"fan_out_id": fan_out_id, "now": now}).fetchone()
+def _concluded(connection: sqlite3.Connection, number: int | None, now: float) -> int | None:
+    """End a fan-out if it is open and it is time; answers as `_fold_due` does."""
+    row = connection.execute(SQL["touch"], {"number": number, "now": now}).fetchone()
     if row is None:
-        return
-    number, early, enough, tolerated, cancel_rest, left = row
+        return _fold_due(connection, number)
+    early, enough, tolerated, cancel_rest, left = row
     ended = Ended.COMPLETE if not left else _early_end(connection, number, enough, tolerated) if early else None
     if ended is None:
-        return
+        return None
     connection.execute(SQL["complete"], {"number": number, "ended": ended, "now": now})
     if left and cancel_rest:
         connection.execute(
             SQL["cancel_rest"], {"number": number, "failure": endings.CANCELLED_BY[ended], "now": now}
         ).fetchall()
+    return _fold_due(connection, number)
 
 
-def _early_end(connection: sqlite3.Connection, number: int, enough: int | None, tolerated: int | None) -> Ended | None:
+def _early_end(
+    connection: sqlite3.Connection, number: int | None, enough: int | None, tolerated: int | None
+) -> Ended | None:
     def reached(count: int, *states: TaskState) -> bool:
         found = (connection.execute(SQL["at_least"], (number, state, count)).fetchone()[0] for state in states)
         return bool(sum(found) >= count)
@@ -158,9 +189,9 @@ def _early_end(connection: sqlite3.Connection, number: int, enough: int | None, 
     return None
 
 
-def _fold_due(connection: sqlite3.Connection, fan_out_id: str) -> int | None:
+def _fold_due(connection: sqlite3.Connection, number: int | None) -> int | None:
     """The generation whose fold is due, or None."""
-    row = connection.execute(SQL["fold_due"], {"fan_out_id": fan_out_id, "fold": FOLD_NAME}).fetchone()
+    row = connection.execute(SQL["fold_due"], {"number": number, "fold": FOLD_NAME}).fetchone()
     return row[0] if row is not None else None
 
 
@@ -170,7 +201,7 @@ def _recorded(finish: Finish, applied: bool, due: Mapping[str, int | None]) -> R
 
 
 def _number(connection: sqlite3.Connection, fan_out_id: str) -> int | None:
-    row = connection.execute(SQL["fan_out"], (fan_out_id,)).fetchone()
+    row = connection.execute(SQL["number"], (fan_out_id,)).fetchone()
     return row[0] if row is not None else None
 
 

@@ -54,8 +54,8 @@ UPDATE fan_outs SET fold_begun = 1
 WHERE fan_out_id = :fan_out_id AND completed_at IS NOT NULL AND fold_begun = 0 AND generation = :generation;
 
 -- name: claim
--- Starts an attempt of a task that isn't terminal. A message older than the task's generation starts nothing, nor does
--- one that comes after the deadline of an open fan-out, or the fold of any but the current generation.
+-- Starts an attempt of each task of a list that isn't terminal. A message older than the task's generation starts
+-- nothing, nor does one that comes after the deadline of an open fan-out, or the fold of any but the current generation.
 UPDATE tasks
 SET state = 'running', attempts = attempts + 1, generation = :generation, worker = :worker, updated_at = :now
 WHERE fan_out = (
@@ -63,9 +63,10 @@ WHERE fan_out = (
     WHERE fan_out_id = :fan_out_id AND sealed = 1
       AND (deadline_at IS NULL OR deadline_at > :now OR completed_at IS NOT NULL)
   )
-  AND task_name = :task_name AND state IN ('pending', 'running', 'failed') AND generation <= :generation
-  AND (position >= 0 OR generation = :generation)
-RETURNING attempts, failure, (SELECT deadline_at FROM fan_outs WHERE number = fan_out AND completed_at IS NULL);
+  AND task_name IN (SELECT value FROM json_each(:task_names)) AND state IN ('pending', 'running', 'failed')
+  AND generation <= :generation AND (position >= 0 OR generation = :generation)
+RETURNING task_name, attempts, failure,
+    (SELECT deadline_at FROM fan_outs WHERE fan_out_id = :fan_out_id AND completed_at IS NULL);
 
 -- name: standing
 -- Where a task stands, and how far its fan-out is: whether it is complete, and its fold's state.
@@ -79,22 +80,22 @@ WHERE f.fan_out_id = :fan_out_id AND f.sealed = 1;
 -- Ends an attempt, if it is still the current one. A death may also come to a task that isn't running.
 UPDATE tasks
 SET state = :state, result = :result, failure = :failure, updated_at = :now
-WHERE fan_out = (SELECT number FROM fan_outs WHERE fan_out_id = :fan_out_id) AND task_name = :task_name
+WHERE fan_out = :number AND task_name = :task_name
   AND (state = 'running' OR (:state = 'dead' AND state IN ('pending', 'failed')))
   AND generation = :generation AND (:attempt IS NULL OR attempts = :attempt);
 
 -- name: finished_so
 -- Whether a task already stands as `finish` would have left it: the same write, whose answer was lost.
 SELECT 1 FROM tasks
-WHERE fan_out = (SELECT number FROM fan_outs WHERE fan_out_id = :fan_out_id) AND task_name = :task_name
+WHERE fan_out = :number AND task_name = :task_name
   AND state = :state AND generation = :generation AND attempts = :attempt;
 
 -- name: touch
--- Notes that something happened in an open fan-out; answers its number, its tolerance, and whether a name is left that
--- isn't terminal.
+-- Notes that something happened in an open fan-out; answers its tolerance, and whether a name is left that isn't
+-- terminal.
 UPDATE fan_outs SET touched_at = :now
-WHERE fan_out_id = :fan_out_id AND completed_at IS NULL AND sealed = 1
-RETURNING number, early, min_succeeded, tolerated_failures, cancel_rest, EXISTS (
+WHERE number = :number AND completed_at IS NULL
+RETURNING early, min_succeeded, tolerated_failures, cancel_rest, EXISTS (
     SELECT 1 FROM tasks WHERE fan_out = fan_outs.number AND state IN ('pending', 'running', 'failed')
 );
 
@@ -157,10 +158,14 @@ DELETE FROM tasks WHERE fan_out = ? AND task_name = ?;
 -- name: fold_due
 -- The generation of a fan-out that is complete and whose fold isn't over; no row for any other.
 SELECT f.generation FROM fan_outs AS f
-WHERE f.fan_out_id = :fan_out_id AND f.completed_at IS NOT NULL AND NOT EXISTS (
+WHERE f.number = :number AND f.completed_at IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM tasks
     WHERE fan_out = f.number AND task_name = :fold AND state IN ('succeeded', 'dead', 'cancelled')
 );
+
+-- name: number
+-- The number of a fan-out that is sealed.
+SELECT number FROM fan_outs WHERE fan_out_id = ? AND sealed = 1;
 
 -- name: fan_out
 -- One fan-out.

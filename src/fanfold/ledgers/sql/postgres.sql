@@ -59,13 +59,9 @@ SELECT task_name, state FROM {schema}.tasks WHERE fan_out = %(number)s AND posit
 UPDATE {schema}.fan_outs SET sent = true, touched_at = %(now)s
 WHERE fan_out_id = %(fan_out_id)s AND generation = %(generation)s AND sealed;
 
--- name: claim
--- Starts attempts.
-SELECT * FROM {schema}.claim(%(ids)s, %(claims)s, %(reasons)s, %(now)s);
-
--- name: finish
--- Ends attempts.
-SELECT * FROM {schema}.finish(%(ids)s, %(finishes)s, %(reasons)s, %(now)s);
+-- name: advance
+-- Ends attempts, and starts others.
+SELECT * FROM {schema}.advance(%(ids)s, %(of_ends)s, %(finishes)s, %(claims)s, %(reasons)s, %(now)s);
 
 -- name: stopped
 -- Which of these running attempts nobody wants any more, in their order.

@@ -117,88 +117,175 @@ BEGIN
     END IF;
 END $$;
 
--- name: claim
--- Starts attempts of tasks that aren't terminal. A message older than the task's generation starts nothing, nor does one
--- that comes after the deadline of an open fan-out, which that ends, nor the fold of any but the current generation.
-CREATE OR REPLACE FUNCTION claim(ids text[], claims jsonb, reasons jsonb, now double precision)
-RETURNS TABLE (
-    state text, attempt integer, fold_generation integer, failure text, deadline_at double precision
-) LANGUAGE plpgsql
-SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+-- name: claim_alone
+-- Starts an attempt of a task, or of a fold, in its turn. A message older than the task's generation starts nothing, nor does
+-- one that comes after the deadline of an open fan-out, which that ends, nor the fold of any but the current generation.
+CREATE OR REPLACE FUNCTION claim_alone(
+    wanted text, name text, of_generation integer, by text, reasons jsonb, now double precision,
+    OUT state text, OUT attempt integer, OUT fold_generation integer, OUT failure text, OUT deadline_at double precision
+) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    c record;
     f fan_outs;
 BEGIN
-    PERFORM lock_fan_outs(ids);
-    FOR c IN
-        SELECT * FROM ROWS FROM (
-            jsonb_to_recordset(claims) AS (fan_out_id text, task_name text, generation integer, worker text)
-        ) WITH ORDINALITY
-    LOOP
-        IF f.fan_out_id IS DISTINCT FROM c.fan_out_id THEN
-            SELECT * INTO f FROM fan_outs WHERE fan_out_id = c.fan_out_id AND sealed;
-        END IF;
-        IF c.task_name = 'fanfold.fold' AND f.completed_at IS NOT NULL AND f.generation = c.generation THEN
-            PERFORM begin_fold(f.number, now);
-        END IF;
-        IF f.completed_at IS NULL AND f.deadline_at <= now THEN
-            PERFORM cancel_rest(f.number, reasons ->> 'deadline', now);
-            PERFORM end_fan_out(f.number, 'deadline', now);
-            f.completed_at := now;
-        END IF;
-        UPDATE tasks
-        SET state = 'running', attempts = attempts + 1, generation = c.generation, worker = c.worker, updated_at = now
-        WHERE fan_out = f.number AND task_name = c.task_name AND terminal IS NULL AND generation <= c.generation
-          AND (position >= 0 OR generation = c.generation)
-        RETURNING tasks.state, tasks.attempts, NULL::integer, tasks.failure,
-            CASE WHEN f.completed_at IS NULL THEN f.deadline_at END
-        INTO state, attempt, fold_generation, failure, deadline_at;
-        IF NOT FOUND THEN
-            SELECT s.* INTO state, attempt, fold_generation, failure, deadline_at
-            FROM standing(f, c.task_name, c.generation) AS s WHERE f.number IS NOT NULL;
-        END IF;
-        RETURN NEXT;
-    END LOOP;
+    SELECT * INTO f FROM fan_outs WHERE fan_out_id = wanted AND sealed;
+    IF name = 'fanfold.fold' AND f.completed_at IS NOT NULL AND f.generation = of_generation THEN
+        PERFORM begin_fold(f.number, now);
+    END IF;
+    IF f.completed_at IS NULL AND f.deadline_at <= now THEN
+        PERFORM cancel_rest(f.number, reasons ->> 'deadline', now);
+        PERFORM end_fan_out(f.number, 'deadline', now);
+        f.completed_at := now;
+    END IF;
+    UPDATE tasks
+    SET state = 'running', attempts = attempts + 1, generation = of_generation, worker = by, updated_at = now
+    WHERE fan_out = f.number AND task_name = name AND terminal IS NULL AND generation <= of_generation
+      AND (position >= 0 OR generation = of_generation)
+    RETURNING tasks.state, tasks.attempts, tasks.failure, CASE WHEN f.completed_at IS NULL THEN f.deadline_at END
+    INTO state, attempt, failure, deadline_at;
+    IF NOT FOUND THEN
+        SELECT s.* INTO state, attempt, fold_generation, failure, deadline_at
+        FROM standing(f, name, of_generation) AS s WHERE f.number IS NOT NULL;
+    END IF;
 END $$;
 
--- name: finish
--- Ends attempts, each if it is still the current one, and the fan-outs that they complete. A death may also come to a task
--- that isn't running. What stands already as it would have been left counts as applied: the same write, whose answer was
--- lost. Answers which were applied, and by the ids of the fan-outs the generation whose fold is due.
-CREATE OR REPLACE FUNCTION finish(ids text[], finishes jsonb, reasons jsonb, now double precision)
-RETURNS TABLE (applied boolean[], due jsonb) LANGUAGE plpgsql
-SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+-- name: start_attempts
+-- Starts attempts, in one statement where nothing is special about them; what is has its turn after that, in their order.
+-- Answers, by their numbers from 1: those started at once, with attempt, failure and deadline, and all others, as
+-- `claim_alone` does. Rows are looked up one by one and changed by their place, which is theirs while their fan-outs are
+-- held: as a join, it might be planned from the tables' end, while they are still empty.
+CREATE OR REPLACE FUNCTION start_attempts(
+    claims jsonb, reasons jsonb, now double precision, OUT started text, OUT others text
+) LANGUAGE plpgsql AS $$
 DECLARE
-    i record;
-    f fan_outs;
-    touched bigint[] := '{}';
+    special bigint[];
 BEGIN
-    PERFORM lock_fan_outs(ids);
-    FOR i IN
+    WITH wanted AS MATERIALIZED (
+        SELECT c.n, c.task_name, c.generation, c.worker, f.number, CASE WHEN f.completed_at IS NULL THEN f.deadline_at END AS until
+        FROM ROWS FROM (
+            jsonb_to_recordset(claims) AS (fan_out_id text, task_name text, generation integer, worker text)
+        ) WITH ORDINALITY AS c (fan_out_id, task_name, generation, worker, n)
+        LEFT JOIN LATERAL (
+            SELECT number, completed_at, deadline_at FROM fan_outs WHERE fan_out_id = c.fan_out_id AND sealed OFFSET 0
+        ) AS f ON true
+    ), found AS MATERIALIZED (
+        SELECT w.*, t.place FROM wanted AS w CROSS JOIN LATERAL (
+            SELECT ctid AS place FROM tasks WHERE fan_out = w.number AND task_name = w.task_name
+                AND terminal IS NULL AND position >= 0 AND generation <= w.generation
+            OFFSET 0
+        ) AS t WHERE w.until IS NULL OR w.until > now
+    ), begun AS (
+        UPDATE tasks AS t SET state = 'running', attempts = t.attempts + 1, generation = found.generation,
+            worker = found.worker, updated_at = now
+        FROM found WHERE t.ctid = found.place
+        RETURNING found.n, t.attempts, t.failure, found.until
+    )
+    SELECT (SELECT json_agg(json_build_array(n, attempts, failure, until)) FROM begun),
+        (SELECT array_agg(n) FROM wanted WHERE n NOT IN (SELECT n FROM begun))
+    INTO started, special;
+    IF special IS NOT NULL THEN
+        others := claim_some(claims, special, reasons, now);
+    END IF;
+END $$;
+
+-- name: claim_some
+-- Those claims of a call that are named by their numbers from 1, one after the other; answers each with its number.
+CREATE OR REPLACE FUNCTION claim_some(claims jsonb, numbers bigint[], reasons jsonb, now double precision) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    answers json[] := '{}';
+    n bigint;
+    c jsonb;
+    a record;
+BEGIN
+    FOREACH n IN ARRAY numbers LOOP
+        c := claims -> (n - 1)::integer;
+        a := claim_alone(c ->> 'fan_out_id', c ->> 'task_name', (c ->> 'generation')::integer, c ->> 'worker', reasons, now);
+        answers := answers || json_build_array(n, a.state, a.attempt, a.fold_generation, a.failure, a.deadline_at);
+    END LOOP;
+    RETURN array_to_json(answers);
+END $$;
+
+-- name: end_alone
+-- Ends an attempt, if it is still the current one; a death may also come to a task that isn't running. What stands already as
+-- it would have been left counts as applied: the same write, whose answer was lost.
+CREATE OR REPLACE FUNCTION end_alone(e jsonb, now double precision) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    name text := e ->> 'task_name';
+    ends text := e ->> 'state';
+    of_generation integer := e ->> 'generation';
+    of_attempt integer := e ->> 'attempt';
+    of bigint := (SELECT number FROM fan_outs WHERE fan_out_id = e ->> 'fan_out_id' AND sealed);
+BEGIN
+    UPDATE tasks SET state = ends, result = e ->> 'result', failure = e ->> 'failure', updated_at = now
+    WHERE fan_out = of AND task_name = name AND (state = 'running' OR (ends = 'dead' AND state IN ('pending', 'failed')))
+      AND generation = of_generation AND (of_attempt IS NULL OR attempts = of_attempt);
+    RETURN FOUND OR EXISTS (
+        SELECT FROM tasks WHERE fan_out = of AND task_name = name
+          AND state = ends AND generation = of_generation AND attempts = of_attempt
+    );
+END $$;
+
+-- name: end_attempts
+-- Ends attempts, in one statement where they run and nobody else ends them; what is left has its turn after that, in their
+-- order. Answers the numbers, from 1, of those that were not applied.
+CREATE OR REPLACE FUNCTION end_attempts(finishes jsonb, now double precision) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+    special bigint[];
+BEGIN
+    WITH wanted AS MATERIALIZED (
         SELECT * FROM ROWS FROM (
             jsonb_to_recordset(finishes) AS (
                 fan_out_id text, task_name text, attempt integer, generation integer, state text, result text, failure text
             )
-        ) WITH ORDINALITY
-    LOOP
-        IF f.fan_out_id IS DISTINCT FROM i.fan_out_id THEN
-            SELECT * INTO f FROM fan_outs WHERE fan_out_id = i.fan_out_id AND sealed;
-        END IF;
-        UPDATE tasks SET state = i.state, result = i.result, failure = i.failure, updated_at = now
-        WHERE fan_out = f.number AND task_name = i.task_name
-          AND (state = 'running' OR (i.state = 'dead' AND state IN ('pending', 'failed')))
-          AND generation = i.generation AND (i.attempt IS NULL OR attempts = i.attempt);
-        applied := applied || (FOUND OR EXISTS (
-            SELECT FROM tasks WHERE fan_out = f.number AND task_name = i.task_name
-              AND state = i.state AND generation = i.generation AND attempts = i.attempt
-        ));
-        IF i.task_name <> 'fanfold.fold' AND f.number <> ALL (touched) THEN
-            touched := touched || f.number;
-        END IF;
-    END LOOP;
-    PERFORM conclude(number, reasons, now) FROM unnest(touched) AS number;
-    due := (SELECT jsonb_object_agg(id, fold_due(id)) FROM unnest(ids) AS id);
+        ) WITH ORDINALITY AS e (fan_out_id, task_name, attempt, generation, state, result, failure, n)
+    ), found AS MATERIALIZED (
+        SELECT w.*, t.place FROM wanted AS w CROSS JOIN LATERAL (
+            SELECT number FROM fan_outs WHERE fan_out_id = w.fan_out_id AND sealed OFFSET 0
+        ) AS f CROSS JOIN LATERAL (
+            SELECT ctid AS place FROM tasks WHERE fan_out = f.number AND task_name = w.task_name
+                AND state = 'running' AND generation = w.generation AND attempts = w.attempt
+            OFFSET 0
+        ) AS t
+    ), ended AS (
+        UPDATE tasks AS t SET state = found.state, result = found.result, failure = found.failure, updated_at = now
+        FROM found WHERE t.ctid = found.place
+        RETURNING found.n
+    )
+    SELECT array_agg(n) INTO special FROM wanted WHERE n NOT IN (SELECT n FROM ended);
+    IF special IS NULL THEN
+        RETURN '{}';
+    END IF;
+    RETURN ARRAY(SELECT n FROM unnest(special) AS n WHERE NOT end_alone(finishes -> (n - 1)::integer, now));
+END $$;
+
+-- name: advance
+-- Ends attempts, and the fan-outs that they complete; then starts others. `ids`: all fan-outs that it is about; `of_ends`: those
+-- of the ends, without the folds'. An answer is JSON, or null where there is nothing to say: which ends were `missed`; by the
+-- ids of ended fan-outs the generation whose fold is `due`; which attempts were `started`; what else came of the `others`.
+CREATE OR REPLACE FUNCTION advance(
+    ids text[], of_ends text[], finishes jsonb, claims jsonb, reasons jsonb, now double precision
+) RETURNS TABLE (missed text, due text, started text, others text) LANGUAGE plpgsql
+SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+BEGIN
+    PERFORM lock_fan_outs(ids);
+    IF finishes IS NOT NULL THEN
+        missed := array_to_json(end_attempts(finishes, now));
+        PERFORM conclude(number, reasons, now) FROM fan_outs AS f
+        WHERE fan_out_id = ANY (of_ends) AND completed_at IS NULL AND sealed AND (
+            early OR touched_at NOT BETWEEN now - 1 AND now
+            OR NOT EXISTS (SELECT FROM tasks WHERE fan_out = f.number AND terminal IS NULL)
+        );
+        due := (
+            SELECT json_object_agg(fan_out_id, generation) FROM fan_outs AS f
+            WHERE fan_out_id = ANY (of_ends) AND completed_at IS NOT NULL AND NOT EXISTS (
+                SELECT FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold' AND terminal IS NOT NULL
+            )
+        );
+    END IF;
+    IF claims IS NOT NULL THEN
+        SELECT s.started, s.others INTO started, others FROM start_attempts(claims, reasons, now) AS s;
+    END IF;
     RETURN NEXT;
 END $$;
 

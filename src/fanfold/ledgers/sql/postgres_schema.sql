@@ -88,3 +88,7 @@ WHERE f.sealed;
 -- name: version_2
 -- Folds that began and aren't over: few, so they are found without their time, which no index may speak of.
 CREATE INDEX tasks_folding ON tasks (fan_out) WHERE terminal IS NULL AND position < 0;
+
+-- name: version_3
+-- Claims and ends in one call (`advance`).
+SELECT;
