@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
+import msgspec
+
 from fanfold import ids
 from fanfold.brokers.browsing import HOLD, Browse
 from fanfold.brokers.burial import letter_message, letter_of
@@ -173,7 +175,9 @@ class DeadLetters:
         missing = [letter_message(letter) for source, letter in given.items() if source not in there]
         tally.leftovers += len(given) - len(missing)
         own = f"import-{self._new_id()}"
-        messages = [replace(message, deduplication_id=f"{own}-{n}") for n, message in enumerate(missing)]
+        messages = [
+            msgspec.structs.replace(message, deduplication_id=f"{own}-{n}") for n, message in enumerate(missing)
+        ]
         tally.found = len(given)
         for first in range(0, len(messages), _PUT):
             for result in await self._broker.dead_letter_queue().send(messages[first : first + _PUT]):
