@@ -19,8 +19,8 @@ _POLLS: Final = 3
 """Receives under way beside a queue that is near; more than one only while it has more than one receive takes."""
 _MOST_POLLS: Final = 10
 _ONE_MORE_EACH: Final = 0.01
-"""Seconds of a full answer's way for which one receive more is under way: a queue that is far would bound the drain, and
-more beside one that is near are requests that find nothing when it runs dry."""
+"""Seconds of a full answer's way for which one receive more is under way: a queue that is far would bound the drain,
+and more beside one that is near are requests that find nothing when it runs dry."""
 _SMOOTHED: Final = 16
 _SHORTEST_POLL: Final = 1.0
 _FIRST_BACKOFF: Final = 0.5
