@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -233,6 +233,19 @@ class Database:
 
     def _named(self, error: Exception) -> Exception:
         return storage_error(error, self.path) if isinstance(error, sqlite3.Error) else error
+
+
+def as_it_is(path: Path, operation: Operation[T]) -> T:
+    """Run `operation` on a file that is neither made nor changed: its tables may be of any version.
+
+    Raises:
+        StorageError: it can't be read, or isn't a SQLite database.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return operation(connection)
+    except sqlite3.Error as error:
+        raise storage_error(error, path) from error
 
 
 class Watch:
