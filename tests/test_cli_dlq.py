@@ -12,7 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from fanfold import Fanfold, Reject
+from fanfold.brokers.browsing import Browse
 from fanfold.cli import main, working
+from fanfold.dead_letters import desk
+from fanfold.errors import BrokerUnavailableError
 from fanfold.model import Message
 from fanfold.testing import drain
 
@@ -72,11 +75,25 @@ def test_the_list_can_be_narrowed_and_says_when_nothing_is_left(run):
 def test_a_letter_is_shown_whole_by_the_beginning_of_its_id(run):
     [letter] = letters(run, "--task", "roof", "--entity", "doc-*")
     shown = run("show", letter["message_id"][:8])
-    for text in ("doc-1", "it has [no] roof", "{'tenant': 'acme'}", "dead", letter["message_id"]):
+    for text in ("doc-1", "it has [no] roof", '{"tenant": "acme"}', "dead", letter["message_id"]):
         assert text in shown.stdout
 
 
+def test_an_id_that_is_no_letters_or_several_letters_says_so(run):
+    unknown = run("show", "zzz")
+    assert (unknown.exit_code, "no dead letter's id begins with 'zzz'" in unknown.stderr) == (1, True)
+    assert (run("show", "").exit_code, "give an id" in run("show", "").stderr) == (2, True)
+
+
+def test_of_several_letters_that_an_id_may_mean_none_is_shown(run, monkeypatch):
+    monkeypatch.setattr("fanfold.dead_letters.selection.Selection.takes", lambda *_: True)
+    several = run("show", "a")
+    assert (several.exit_code, several.stdout) == (1, "")
+    assert "4 dead letters' ids begin with 'a'; give more of it" in several.stderr
+
+
 def test_letters_are_counted_by_a_trait(run):
+    assert run("group", "--by", "tenant", "--json").stdout == run("group", "--by", "metadata.tenant", "--json").stdout
     assert run("group", "--by", "metadata.tenant", "--json").stdout == '{\n  "acme": 2,\n  "other": 2\n}\n'
     assert "4  in all" in run("group").stdout
     refused = run("group", "--by", "colour")
@@ -86,6 +103,10 @@ def test_letters_are_counted_by_a_trait(run):
 def test_a_dry_run_says_what_is_chosen_and_changes_nothing(run, url):
     shown = run("redrive", "--task", "roof", "--dry-run")
     assert (shown.exit_code, "2 dead letter(s) chosen; nothing was changed" in shown.stderr) == (0, True)
+    assert shown.stdout.count("Reject: it has [no] roof") == 2
+    listed = json.loads(run("redrive", "--task", "roof", "--dry-run", "--yes", "--json").stdout)
+    assert {letter["task"]["task_name"] for letter in listed} == {"roof"}
+    assert run("drop", "--all", "--dry-run", "--yes").exit_code == 0
     assert (waiting(url), len(letters(run))) == (0, 4)
 
 
@@ -127,10 +148,35 @@ def test_the_chosen_are_sent_back(run, url):
     assert (waiting(url), len(letters(run))) == (2, 2)
 
 
+@pytest.mark.parametrize("command", ["redrive", "drop"])
+def test_whoever_needs_not_be_asked_is_not_made_to_wait_for_a_second_look(run, command, monkeypatch):
+    looks = []
+    monkeypatch.setattr(desk, "Browse", lambda *a, **k: looks.append(k) or Browse(*a, **k))
+    assert run(command, "--task", "roof", "--yes").exit_code == 0
+    assert len(looks) == 1
+    assert len(letters(run)) == 2
+
+
+def test_an_edit_that_a_task_does_not_take_is_refused_before_anything_is_sent(run, url, tmp_path, monkeypatch):
+    (tmp_path / "strict.py").write_text(
+        "from fanfold import Fanfold\nimport msgspec\nclass C(msgspec.Struct):\n    pages: int = 1\n"
+        f"app = Fanfold({url!r})\n@app.task('roof')\ndef roof(task_config: C): ...\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    refused = run("redrive", "--app", "strict:app", "--task", "roof", "--set", "task_config.pages=many", "--yes")
+    assert (refused.exit_code, "pages" in refused.stderr) == (1, True)
+    assert (waiting(url), len(letters(run))) == (0, 4)
+
+
 def test_nothing_chosen_is_a_wrong_usage_and_nothing_found_an_error(run):
     assert run("redrive", "--yes").exit_code == 2
     nothing = run("redrive", "--task", "nobody", "--yes")
     assert (nothing.exit_code, "no dead letter is of that kind" in nothing.stderr) == (1, True)
+    assert run("purge", "--yes").exit_code == 0
+    for command in (["redrive", "--all"], ["drop", "--all"], ["purge"]):
+        for yes in ([], ["--yes"], ["--dry-run"]):
+            nothing = run(*command, *yes)
+            assert (nothing.exit_code, "the dead letter queue is empty" in nothing.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -176,11 +222,27 @@ def test_dropped_letters_are_gone(run):
 
 def test_letters_are_exported_and_imported_once(run, tmp_path):
     file = str(tmp_path / "letters.jsonl")
-    assert run("export", "--output", file).exit_code == 0
+    exported = run("export", "--output", file)
+    assert (exported.exit_code, f"4 dead letter(s) written to {file}" in exported.stderr) == (0, True)
     assert run("import", file, "--yes").stdout == "0 put back; 4 needed nothing more\n"
     run("purge", "--yes")
     assert run("import", file, "--yes").stdout == "4 put back\n"
     assert len(letters(run)) == 4
+
+
+def test_an_export_replaces_a_file_whole_or_not_at_all(run, tmp_path, monkeypatch):
+    file = tmp_path / "letters.jsonl"
+    file.write_text("of yesterday")
+    assert run("export", "--output", str(file), "--task", "nobody").exit_code == 0
+    assert file.read_text() == ""
+    file.write_text("of yesterday")
+
+    async def away(*_):
+        raise BrokerUnavailableError("away")
+
+    monkeypatch.setattr("fanfold.dead_letters.desk.DeadLetters.find", away)
+    assert run("export", "--output", str(file)).exit_code == 1
+    assert file.read_text() == "of yesterday"
 
 
 def test_an_unreadable_letter_blinds_nobody(run, url):

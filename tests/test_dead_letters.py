@@ -124,6 +124,7 @@ async def test_letters_are_counted_by_trait(app):
     assert count_by(letters, "error") == [("Reject", 3)]
     assert count_by(letters, "metadata.tenant") == [("p", 2), ("d", 1)]
     assert sorted(count_by(letters, "entity")) == [("doc-1", 1), ("pic-1", 1), ("pic-2", 1)]
+    assert count_by(letters, "tenant") == count_by(letters, "metadata.tenant")
     with pytest.raises(InvalidInputError, match=r"metadata\.KEY"):
         count_by(letters, "colour")
 
@@ -150,10 +151,7 @@ async def test_nothing_is_put_back_while_letters_are_hidden_that_it_might_double
     exported = await app.dead_letters.export_async()
     await app.dead_letters.drop_async(ALL)
 
-    async def two(*_):
-        return 2
-
-    monkeypatch.setattr(DeadLetters, "_hidden", two)
+    monkeypatch.setattr(Browse, "hidden", property(lambda _: 2))
     with pytest.raises(InvalidInputError, match=r"2 dead letter.* can't be seen just now"):
         await app.dead_letters.put_async(exported)
     assert await found(app) == []
@@ -409,6 +407,30 @@ async def test_exported_letters_can_be_put_back_once(app):
     assert await redrive(app) == Tally(done=2)
     [fan_out] = await drain_async(app)
     assert len(fan_out.results) == 2
+
+
+async def test_letters_that_were_dropped_within_the_queues_five_minutes_are_put_back_again(app):
+    await dead(app, "doc-1")
+    opened = await app.dead_letters.opened_async()
+    exported = (await opened.find()).letters
+    for _ in range(3):
+        assert await opened.drop(ALL) == Tally(done=2)
+        assert await opened.put([*exported, exported[0]]) == Tally(done=2)  # one that is in the file twice is put once
+        assert len(await found(app)) == 2
+
+
+async def test_the_ledger_is_asked_only_of_letters_that_can_be_meant(app, monkeypatch):
+    await dead(app, *(f"doc-{n}" for n in range(5)))
+    ledger = (await app.dead_letters.opened_async())._ledger
+    asked, get = [], ledger.get
+
+    async def noted(fan_out_id):
+        asked.append(fan_out_id)
+        return await get(fan_out_id)
+
+    monkeypatch.setattr(ledger, "get", noted)
+    [letter] = await found(app, entity="doc-3", tasks=["words"])
+    assert (letter.state, asked) == ("dead", [letter.task.fan_out_id])
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"message_id": 1, "body": ""}'])

@@ -12,8 +12,10 @@ from fanfold.cli import main
 from fanfold.deploy.cost import bill, company, naive, received_together, requests
 from fanfold.deploy.fit import fit
 from fanfold.deploy.load import MONTH, Load, table
+from fanfold.deploy.prices import prices_of
 from fanfold.errors import ConfigurationError
 
+US = prices_of("us-east-1")
 LOAD = Load(entities=100_000, tasks=42, seconds=3, workers=10)
 ARGUMENTS = ["--entities", "100000", "--tasks", "42", "--seconds", "3", "--workers", "10"]
 
@@ -73,17 +75,17 @@ def test_long_tasks_are_extended_and_failed_ones_come_back():
 
 
 def test_the_first_million_requests_are_free_and_each_further_one_has_its_price():
-    assert bill(requests(load(active=0.01)), load(active=0.01)).sqs == 0
+    assert bill(requests(load(active=0.01)), load(active=0.01), US).sqs == 0
     made = requests(LOAD)
-    assert bill(made, LOAD).sqs == pytest.approx((made.total - 1_000_000) / 2_000_000)
+    assert bill(made, LOAD, US).sqs == pytest.approx((made.total - 1_000_000) / 2_000_000)
 
 
 def test_a_ledger_on_dynamodb_costs_units_for_each_run():
-    paid = bill(requests(LOAD), LOAD, ledger=True)
+    paid = bill(requests(LOAD), LOAD, US, ledger=True)
     assert paid.write_units == pytest.approx(LOAD.messages * table()["ledger"]["write_units_a_task"])
-    assert bill(requests(LOAD), load(failures=0.5), ledger=True).write_units == pytest.approx(10_000 * (5.9 + 3))
+    assert bill(requests(LOAD), load(failures=0.5), US, ledger=True).write_units == pytest.approx(10_000 * (5.9 + 3))
     assert paid.ledger == pytest.approx((paid.write_units * 0.625 + paid.read_units * 0.125) / 1_000_000)
-    assert bill(requests(LOAD), LOAD).ledger == 0
+    assert bill(requests(LOAD), LOAD, US).ledger == 0
 
 
 def test_littles_law_says_how_many_workers_a_load_needs():
@@ -127,6 +129,10 @@ def test_what_does_not_fit_is_said_with_what_would():
         ({"peak": 0.5}, "peak=0.5: at least 1"),
         ({"pattern": "weekly"}, "pattern=weekly: steady or daily"),
         ({"bytes": 1_048_577}, "SQS takes 1,048,576"),
+        ({"seconds": 43_201}, r"seconds=43201: above 0.*12 hours"),
+        ({"lease": 43_201.0}, "lease=43201"),
+        ({"workers": 10_000_000}, "100,000,000 slots: at most 1,000,000"),
+        ({"entities": 10**30}, r"e\+31 tasks a month: at most"),
     ],
 )
 def test_a_load_that_cant_be_is_refused(wrong, said):
@@ -142,11 +148,50 @@ def test_the_table_says_when_and_where_it_was_read():
 def test_cost_shows_both_ways_to_people_and_to_scripts():
     shown = run("cost", *ARGUMENTS, "--dynamodb", "--region", "eu-west-1")
     assert shown.exit_code == 0
-    for said in ("one by one", "dollars for SQS", "DynamoDB write units", "No prices of eu-west-1"):
+    for said in (
+        "one by one",
+        "dollars for SQS",
+        "DynamoDB write units",
+        "Prices of eu-west-1: $0.5 for a million requests; from AWS's",
+        "No price of a million write units in eu-west-1 is in the table: reckoned with us-east-1's $0.625",
+        "give it by --write-price",
+    ):
         assert said in shown.stdout
     told = json.loads(run("cost", *ARGUMENTS, "--json").stdout)
     assert (told["fanfold"]["send"], told["one by one"]["send"]) == (600_000, 4_200_000)
     assert told["fanfold"]["bill"]["sqs"] < told["one by one"]["bill"]["sqs"]
+
+
+def test_prices_that_are_given_count_and_those_that_are_not_known_are_said_to_be_anothers():
+    assert prices_of("us-east-1").assumed == []
+    assert prices_of("sa-east-1").assumed == ["fifo", "dynamodb_write", "dynamodb_read"]
+    given = prices_of("sa-east-1", fifo=0.7, dynamodb_write=1, dynamodb_read=0)
+    assert (given.fifo, given.dynamodb_read, given.assumed) == (0.7, 0, [])
+    double = json.loads(run("cost", *ARGUMENTS, "--region", "sa-east-1", "--price-per-million", "1", "--json").stdout)
+    plain = json.loads(run("cost", *ARGUMENTS, "--json").stdout)
+    assert double["fanfold"]["bill"]["sqs"] == pytest.approx(2 * plain["fanfold"]["bill"]["sqs"])
+    assert double["prices"]["assumed"] == ["dynamodb_write", "dynamodb_read"]
+    assert "Prices of sa-east-1: $0.7 for" in run("cost", *ARGUMENTS, "--region", "sa-east-1",
+                                                  "--price-per-million", "0.7").stdout  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--region", "mars"], "region 'mars': write it as eu-west-1"),
+        (["--price-per-million", "-1"], "fifo=-1.0: dollars for a million"),
+        (["--price-per-million", "nan"], "fifo=nan: dollars for a million"),
+    ],
+)
+def test_a_price_or_a_region_that_cant_be_is_refused(options, said):
+    refused = run("cost", *ARGUMENTS, *options)
+    assert (refused.exit_code, said in refused.stderr) == (1, True)
+
+
+def test_each_region_of_the_table_says_where_its_prices_are_from_and_when_they_were_read():
+    for region, prices in table()["prices"]["regions"].items():
+        assert prices["source"], region
+        assert prices["read"] <= table()["read"]
 
 
 def test_cost_says_when_the_workers_are_too_few():

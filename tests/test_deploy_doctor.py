@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from fanfold.brokers.lean import LeanTransport
 from fanfold.cli import main
-from fanfold.deploy import probes
+from fanfold.deploy import file, probes
 from fanfold.deploy.doctor import judge
 from fanfold.deploy.findings import Application, Denial, Grade, Seen, worst
 from fanfold.deploy.roles import GRANTS, ROLES
@@ -77,8 +77,8 @@ def test_a_set_up_that_is_right_has_nothing_against_it_and_says_what_was_looked_
         (seen(queue={"DeduplicationScope": "queue"}), Grade.WARNING, "DeduplicationScope is queue"),
         (seen(queue={"VisibilityTimeout": "0"}), Grade.WARNING, "visibility timeout of tasks.fifo is 0 s"),
         (seen(queue={"VisibilityTimeout": "43200"}), Grade.WARNING, "visibility timeout of tasks.fifo is 43,200 s"),
-        (seen(queue={"MessageRetentionPeriod": "3600"}), Grade.WARNING, "tasks.fifo keeps messages for 0.0417 days"),
-        (seen(dlq={"MessageRetentionPeriod": "86400"}), Grade.WARNING, "tasks-dlq.fifo keeps messages for 1 days"),
+        (seen(queue={"MessageRetentionPeriod": "3600"}), Grade.WARNING, "tasks.fifo keeps messages for 1 hour"),
+        (seen(dlq={"MessageRetentionPeriod": "86400"}), Grade.WARNING, "tasks-dlq.fifo keeps messages for 1 day"),
         (seen(queue={"SqsManagedSseEnabled": "false"}), Grade.WARNING, "tasks.fifo isn't encrypted"),
         (seen(dlq={"SqsManagedSseEnabled": "false"}), Grade.WARNING, "tasks-dlq.fifo isn't encrypted"),
         (seen(dlq={"FifoQueue": "false"}), Grade.ERROR, "dead letter queue tasks-dlq.fifo isn't FIFO"),
@@ -87,7 +87,8 @@ def test_a_set_up_that_is_right_has_nothing_against_it_and_says_what_was_looked_
         (seen(queue={"RedrivePolicy": ""}), Grade.WARNING, "no redrive policy"),
         (seen(queue={"RedrivePolicy": POLICY.replace("100", '"5"')}), Grade.ERROR, "isn't above max_attempts 5"),
         (seen(queue={"RedrivePolicy": POLICY.replace("-dlq", "-old")}), Grade.WARNING, "SQS sets aside in tasks-old"),
-        (dataclasses.replace(SEEN, dlq=None, dlq_url=None), Grade.ERROR, "no dead letter queue is known"),
+        (dataclasses.replace(SEEN, dlq=None, dlq_url=None), Grade.ERROR, f"{ARN}tasks-dlq.fifo isn't there"),
+        (dataclasses.replace(SEEN, dlq=None, dlq_gone=True), Grade.ERROR, "https://x/1/tasks-dlq.fifo isn't there"),
         (
             seen(denied=[Denial(action="sqs:DeleteMessage", queue="tasks.fifo")]),
             Grade.ERROR,
@@ -105,6 +106,21 @@ def test_each_fault_is_found_with_its_reason_and_its_cure(found, grade, said):
     assert said in finding.what
     assert finding.why
     assert finding.cure
+
+
+def test_a_queue_without_a_dead_letter_queue_is_said_to_have_none():
+    alone = dataclasses.replace(seen(queue={"RedrivePolicy": ""}), dlq=None, dlq_url=None)
+    assert [finding.what for finding in bad(alone)] == [
+        "tasks.fifo has no redrive policy",
+        "no dead letter queue is known",
+    ]
+
+
+def test_what_cures_a_queue_that_is_not_on_aws_does_not_reach_for_aws():
+    local = dataclasses.replace(seen(queue={"RedrivePolicy": ""}), endpoint="http://127.0.0.1:9324")
+    [finding] = bad(local)
+    assert "--endpoint-url http://127.0.0.1:9324 --yes" in finding.cure
+    assert "--region" not in finding.cure
 
 
 @pytest.mark.parametrize(
@@ -249,6 +265,34 @@ def test_an_embedded_set_up_is_right(tmp_path):
 def test_an_embedded_queue_that_nobody_has_made_is_said_and_not_made(tmp_path):
     ran = doctor("--queue-url", f"sqlite:///{tmp_path}/tasks.db")
     assert (ran.exit_code, "there is no such file here" in ran.stdout) == (3, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_queue_that_an_embedded_file_lacks_is_said_and_not_made(tmp_path):
+    url = f"sqlite:///{tmp_path}/tasks.db"
+    CliRunner().invoke(main, ["provision", "--queue-url", url, "--yes"])
+    ran = doctor("--queue-url", f"{url}?queue=typo.fifo")
+    assert (ran.exit_code, "has no queue typo.fifo; it has tasks-dlq.fifo, tasks.fifo" in ran.stdout) == (3, True)
+    assert set(file.look(tmp_path / "tasks.db").queues) == {"tasks.fifo", "tasks-dlq.fifo"}
+
+
+def test_an_embedded_queue_whose_backstop_is_below_its_tasks_attempts_is_found(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/tasks.db"
+    CliRunner().invoke(main, ["provision", "--queue-url", url, "--max-receive-count", "7", "--yes"])
+    monkeypatch.setenv("FANFOLD_MAX_ATTEMPTS", "7")
+    ran = doctor("--queue-url", url)
+    assert (ran.exit_code, "maxReceiveCount 7 isn't above max_attempts 7" in ran.stdout) == (1, True)
+    [cure] = [line.partition("cure:")[2] for line in ran.stdout.splitlines() if "cure:" in line]
+    assert CliRunner().invoke(main, cure.split()[1:]).exit_code == 0
+    assert doctor("--queue-url", url).exit_code == 0
+
+
+@pytest.mark.usefixtures("sqs_client")  # for its credentials
+def test_a_ledger_in_a_file_that_nobody_has_made_hides_nothing_about_the_queue(sqs_queue, tmp_path):
+    ran = doctor("--queue-url", sqs_queue[0], "--ledger", f"sqlite:///{tmp_path}/ledger.db")
+    assert (ran.exit_code, "high throughput is off" in ran.stdout) == (3, True)
+    assert f"the ledger isn't set up: create {tmp_path}/ledger.db" in ran.stdout
+    assert f"--ledger sqlite:///{tmp_path}/ledger.db" in ran.stdout
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,7 @@ from fanfold import sql
 
 FILES = [
     (package, file.name)
-    for package in ("fanfold.engine", "fanfold.ledgers")
+    for package in ("fanfold.deploy", "fanfold.engine", "fanfold.ledgers")
     for file in sorted((files(package) / "sql").iterdir(), key=lambda file: file.name)
 ]
 

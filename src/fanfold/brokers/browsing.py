@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from fanfold import limits
 from fanfold.brokers.protocol import Queue
+from fanfold.errors import PermissionMissingError
 from fanfold.model import Delivery
 
 HOLD: Final = 300.0
@@ -16,8 +17,11 @@ HOLD: Final = 300.0
 _PEEK: Final = 500
 _AT_ONCE: Final = 16
 """Receives under way at once, where those before came back full."""
+_PAGE: Final = _AT_ONCE * limits.MAX_BATCH_ENTRIES
 _LAST_LOOK: Final = 1.0
 """Seconds of the long poll that ends a look: a short poll asks only some of SQS's servers."""
+_MANY: Final = 1_000
+"""Seen so many, the queue's counts may say that this is all. They lag by a minute, which hides what came just now."""
 
 
 class Browse:
@@ -25,8 +29,8 @@ class Browse:
 
     1. A queue that can be read without receiving is read, unless its messages are to be worked on (`direct=False`).
     2. From others messages are received, several requests at once, and held: so each is seen once. While a page is
-       looked at, the next one is on its way.
-    3. Where nothing comes any more, a long poll has the last word.
+       looked at, the next ones are on their way.
+    3. Where nothing comes any more, a long poll has the last word, or, after many messages, the queue's counts.
     4. When it is left, however that comes about, what is still held is given back at once.
 
     Of one group, SQS hands out ten messages and no more while they are held: what stands behind is not seen.
@@ -40,9 +44,15 @@ class Browse:
         self._limit = limit
         self._held: dict[str, Delivery] = {}
         self._known: set[str] = set()
-        self._ahead: asyncio.Future[list[Delivery]] | None = None
+        self._under_way: dict[asyncio.Future[list[Delivery]], int] = {}
         self._patience: float | None = None
+        self._counted: int | None = None
         self.seen = 0
+
+    @property
+    def hidden(self) -> int:
+        """Messages that were there and could not be seen, once all that could be has been; 0 where nobody may count."""
+        return max(0, self._counted - self.seen) if self._counted is not None else 0
 
     async def __aenter__(self) -> Self:
         """Begin."""
@@ -52,10 +62,11 @@ class Browse:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Give back what is held, and what is still on its way."""
-        if self._ahead is not None:
-            await asyncio.wait([self._ahead])
-            if not self._ahead.cancelled():
-                self._ahead.exception()  # whoever left early doesn't want to know
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+            for receive in self._under_way:
+                if not receive.cancelled():
+                    receive.exception()  # whoever left early doesn't want to know
         await whole(self.give_back())
 
     async def pages(self) -> AsyncIterator[Sequence[Delivery]]:
@@ -75,11 +86,16 @@ class Browse:
             pages = self._received()
         async for page in pages:
             yield page
+        if self._room(1):
+            self._counted = await self._count()
 
     async def late(self) -> AsyncIterator[Sequence[Delivery]]:
         """The rest, for which a long poll asks; after `at_once`. Nothing may be given back before it has ended."""
-        while self._patience is not None and self._room(1):
-            page = self._new(await self._receive(1, wait=self._patience))
+        if self.seen >= _MANY and self._counted is not None and self._counted <= self.seen:
+            return
+        while self._patience is not None and (size := self._room(limits.MAX_BATCH_ENTRIES)):
+            self._ask(size, wait=self._patience)
+            page = [new for _, _, some in await self._answered() for new in some]
             if not page:
                 return
             yield page
@@ -111,21 +127,36 @@ class Browse:
             page = await self._queue.peek(self._room(_PEEK), after=page[-1])
 
     async def _received(self) -> AsyncIterator[Sequence[Delivery]]:
-        """Short polls, one round ahead, until one brings nothing new."""
-        requests, ahead = 1, self._begin(1)
-        while ahead is not None:
-            got = await ahead
-            page = self._new(got)
-            if not page:
-                return
-            full = len(got) == requests * limits.MAX_BATCH_ENTRIES
-            requests = min(2 * requests, _AT_ONCE) if full else 1
-            ahead = self._begin(requests)
-            yield page
+        """Short polls, several under way, until one brings nothing new."""
+        page: list[Delivery] = []
+        width, dry = 1, False
+        while True:
+            while not dry and len(self._under_way) < width and (size := self._room(limits.MAX_BATCH_ENTRIES)):
+                self._ask(size)
+            if not self._under_way:
+                break
+            for asked, got, new in await self._answered():
+                page += new
+                dry = dry or not new
+                width = min(2 * width, _AT_ONCE) if got == asked else 1
+            if len(page) >= _PAGE or (page and not self._under_way):
+                yield page
+                page = []
 
-    def _begin(self, requests: int) -> asyncio.Future[list[Delivery]] | None:
-        self._ahead = asyncio.ensure_future(self._receive(requests)) if self._room(1) else None
-        return self._ahead
+    def _ask(self, size: int, *, wait: float = 0.0) -> None:
+        """Begin a receive: it ends, and what it brings is held, whatever becomes of whoever waits for it."""
+        self._under_way[asyncio.ensure_future(self._receive(size, wait))] = size
+
+    async def _answered(self) -> list[tuple[int, int, list[Delivery]]]:
+        """Wait for some receives: how many messages each was asked for, how many it brought, and the new ones."""
+        done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        answers = [(self._under_way.pop(one), one.result()) for one in list(self._under_way) if one in done]
+        return [(asked, len(got), self._new(got)) for asked, got in answers]
+
+    async def _receive(self, size: int, wait: float) -> list[Delivery]:
+        got = await self._queue.receive(size, wait=wait, lease=self._hold)
+        self._held |= {delivery.message_id: delivery for delivery in got}
+        return got
 
     def _new(self, got: Sequence[Delivery]) -> list[Delivery]:
         """What wasn't seen before. Nothing: the queue is empty, or this takes longer than the hold and begins anew."""
@@ -134,23 +165,17 @@ class Browse:
         self.seen += len(new)
         return list(new.values())
 
-    async def _receive(self, requests: int, *, wait: float = 0.0) -> list[Delivery]:
-        wanted, most = self._room(requests * limits.MAX_BATCH_ENTRIES), limits.MAX_BATCH_ENTRIES
-        sizes = [min(most, wanted - at) for at in range(0, wanted, most)]
-        receives = [asyncio.ensure_future(self._queue.receive(size, wait=wait, lease=self._hold)) for size in sizes]
+    async def _count(self) -> int | None:
         try:
-            await asyncio.wait(receives)
-        except asyncio.CancelledError:
-            await asyncio.wait(receives)  # what they bring must be given back, too
-            raise
-        finally:
-            brought = [r.result() for r in receives if r.done() and not r.cancelled() and r.exception() is None]
-            self._held |= {delivery.message_id: delivery for batch in brought for delivery in batch}
-        return [delivery for receive in receives for delivery in receive.result()]
+            counts = await self._queue.status()
+        except PermissionMissingError:
+            return None
+        return counts.messages_available + counts.messages_in_flight + counts.messages_delayed
 
     def _room(self, most: int) -> int:
-        """How many more may be seen, at most so many."""
-        return most if self._limit is None else max(0, min(most, self._limit - self.seen))
+        """How many more may be asked for, at most so many."""
+        asked = self.seen + sum(self._under_way.values())
+        return most if self._limit is None else max(0, min(most, self._limit - asked))
 
 
 async def whole(step: Awaitable[object]) -> None:

@@ -26,7 +26,7 @@ _OPTIONS: Final = (
     click.option(
         "--id", "ids", multiple=True, metavar="MESSAGE_ID", help="This letter; a beginning of its id is enough."
     ),
-    click.option("--limit", type=click.IntRange(1), help="At most so many."),
+    click.option("--limit", type=click.IntRange(1), metavar="NUMBER", help="At most so many."),
 )
 
 

@@ -45,8 +45,8 @@ _ADDRESSES: Final = (
     click.option(
         "--ledger",
         metavar="URL",
-        help="The ledger: sqlite:///ledger.db, or none. [else: the application's, FANFOLD_LEDGER, the embedded queue's "
-        "file, with SQS none]",
+        help="The ledger: sqlite:///ledger.db, dynamodb://TABLE, postgresql://…, or none. [else: the application's, "
+        "FANFOLD_LEDGER, the embedded queue's file, with SQS none]",
     ),
     click.option(
         "--region",
@@ -126,14 +126,14 @@ def require_file(app: Fanfold) -> None:
     """Refuse to look into an embedded queue that nobody has made: opening it would, and show an empty one.
 
     Raises:
-        ConfigurationError: there is no such file.
+        ConfigurationError: there is no such file, or no such queue in it.
+        StorageError: the file can't be read.
     """
     url = app.settings.queue_url
-    if is_sqlite(url) and not parse_sqlite(url).path.exists():
-        raise ConfigurationError(
-            f"{url}: there is no such file here; the first enqueue or worker makes it. Is this the right folder, or "
-            "is --app, --queue-url or FANFOLD_QUEUE_URL missing?"
-        )
+    if is_sqlite(url):
+        from fanfold.deploy import file  # noqa: PLC0415 - only where a file is looked into
+
+        file.require_queue(url, parse_sqlite(url))
 
 
 def to_people() -> Console:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import click
@@ -11,10 +11,17 @@ from rich.table import Table
 
 from fanfold.cli.common import as_json, to_people, to_scripts
 from fanfold.deploy.cost import Bill, Requests, bill, naive, requests
-from fanfold.deploy.load import PATTERNS, Load, table
+from fanfold.deploy.load import PATTERNS, Load
+from fanfold.deploy.prices import KNOWN, Prices, prices_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SQS: Final = {"fifo": ("a million requests", "--price-per-million")}
+_LEDGER: Final = {
+    "dynamodb_write": ("a million write units", "--write-price"),
+    "dynamodb_read": ("a million read units", "--read-price"),
+}
+"""The prices, with what they are for and the options that give them."""
 _LOAD: Final = (
     click.option("--entities", type=int, required=True, help="Events a month."),
     click.option("--tasks", type=int, required=True, help="Tasks of each."),
@@ -33,7 +40,9 @@ _LOAD: Final = (
     ),
     click.option("--peak", type=float, default=1.0, show_default=True, help="The busiest hour, in averages."),
     click.option("--lease", type=float, default=60.0, show_default=True, help="Seconds that a message is held for."),
-    click.option("--region", default="us-east-1", show_default=True, help="Whose prices and quotas count."),
+    click.option(
+        "--region", default="us-east-1", show_default=True, metavar="NAME", help="Whose prices and quotas count."
+    ),
 )
 
 
@@ -47,8 +56,22 @@ def loaded(command: F) -> F:
 @click.command(short_help="Reckon requests and dollars a month.")
 @loaded
 @click.option("--dynamodb", is_flag=True, help="Also the units of a ledger on DynamoDB.")
+@click.option(
+    "--price-per-million", "fifo", type=float, metavar="DOLLARS", help="For FIFO requests. [else: the table's]"
+)
+@click.option("--write-price", "dynamodb_write", type=float, metavar="DOLLARS", help="For a million write units.")
+@click.option("--read-price", "dynamodb_read", type=float, metavar="DOLLARS", help="For a million read units.")
 @as_json
-def cost(*, region: str, dynamodb: bool, as_json: bool, **options: Any) -> None:
+def cost(
+    *,
+    region: str,
+    dynamodb: bool,
+    fifo: float | None,
+    dynamodb_write: float | None,
+    dynamodb_read: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Reckon requests and dollars a month, as Fanfold makes them beside one message a request.
 
     \b
@@ -56,18 +79,33 @@ def cost(*, region: str, dynamodb: bool, as_json: bool, **options: Any) -> None:
       fanfold cost --entities 100000 --tasks 42 --seconds 3 --workers 10 --dynamodb --json
     """
     load = Load(**options)
+    prices = prices_of(region, fifo=fifo, dynamodb_write=dynamodb_write, dynamodb_read=dynamodb_read)
     made = {"fanfold": requests(load), "one by one": naive(load)}
-    bills = {name: bill(of, load, region=region, ledger=dynamodb and name == "fanfold") for name, of in made.items()}
+    bills = {name: bill(of, load, prices, ledger=dynamodb and name == "fanfold") for name, of in made.items()}
     if as_json:
-        to_scripts({name: _told(of, bills[name]) for name, of in made.items()})
+        told = {name: _told(of, bills[name]) for name, of in made.items()}
+        to_scripts({**told, "prices": dataclasses.asdict(prices)})
         return
     to_people().print(_shown(made, bills))
-    prices = table()
-    click.echo(f"Prices as of {prices['read']}: {prices['prices']['source']}.")
-    if region not in prices["prices"]["regions"]:
-        click.echo(f"No prices of {region} are in the table: these are us-east-1's.")
+    _say(prices, [*_SQS, *(_LEDGER if dynamodb else {})])
     if load.utilization >= 1:
         click.echo("More comes in than these workers can do; `fanfold plan` says how many would.")
+
+
+def _say(prices: Prices, used: Sequence[str]) -> None:
+    """Say which prices these are, and which of them are another region's."""
+    named = _SQS | _LEDGER
+    known = [f"${getattr(prices, name):g} for {named[name][0]}" for name in used if name not in prices.assumed]
+    if known:
+        table_says = f"; from {prices.source}, read {prices.read}" if prices.source else ""
+        click.echo(f"Prices of {prices.region}: {', '.join(known)}{table_says}.")
+    for name in used:
+        if name in prices.assumed:
+            what, option = named[name]
+            click.echo(
+                f"No price of {what} in {prices.region} is in the table: reckoned with {KNOWN}'s "
+                f"${getattr(prices, name):g}; give it by {option}."
+            )
 
 
 def _told(made: Requests, paid: Bill) -> dict[str, Any]:

@@ -8,8 +8,12 @@ from typing import Any, Final, TypeVar
 import click
 
 from fanfold.deploy.description import DAY, SSE_SQS, Description
+from fanfold.errors import ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_SHORTEST: Final = 60 / DAY
+_LONGEST: Final = 14
 
 _OPTIONS: Final = (
     click.argument("name", required=False),
@@ -41,4 +45,8 @@ def described(command: F) -> F:
 
 def description(*, name: str | None, retention: float, **options: Any) -> Description:
     """The description that the options make. Raises ConfigurationError."""
+    if not _SHORTEST <= retention <= _LONGEST:
+        raise ConfigurationError(
+            f"retention={retention:g}: SQS keeps messages from {_SHORTEST:.4f} (a minute) to 14 days"
+        )
     return Description(name=name or "tasks.fifo", retention=round(retention * DAY), **options)

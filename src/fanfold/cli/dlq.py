@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Sequence
 from typing import IO, Any, Final
 
@@ -12,13 +13,16 @@ from fanfold.cli import editing, letters, working
 from fanfold.cli.choosing import choosing, selection
 from fanfold.cli.common import addresses, app_option, as_json, load, print_table, require_file, to_scripts
 from fanfold.dead_letters import lines
-from fanfold.dead_letters.desk import DeadLetters
+from fanfold.dead_letters.desk import Check, DeadLetters
+from fanfold.dead_letters.redriven import Edit
 from fanfold.dead_letters.selection import Selection, check_grouping, count_by
 from fanfold.dead_letters.tally import Tally, Told
 from fanfold.errors import InvalidInputError
+from fanfold.model import DeadLetter
 
 yes: Final = click.option("--yes", "-y", is_flag=True, help="Don't ask.")
 dry_run: Final = click.option("--dry-run", is_flag=True, help="Say what would be chosen, and change nothing.")
+_NAMED: Final = 5
 everything: Final = click.option("--all", "everything", is_flag=True, help="All of them: without it, choose some.")
 
 
@@ -60,8 +64,14 @@ def list_(target: str | None, *, as_json: bool, **options: Any) -> None:
     working.say_hidden(found.hidden)
 
 
+def _written(_: click.Context, __: click.Parameter, value: str) -> str:
+    if not value:
+        raise click.BadParameter("give an id, or its beginning; `fanfold dlq list` shows them")
+    return value
+
+
 @dlq.command()
-@click.argument("message_id")
+@click.argument("message_id", callback=_written)
 @app_option
 @addresses
 @as_json
@@ -71,17 +81,23 @@ def show(message_id: str, target: str | None, *, as_json: bool, **overrides: Any
     \b
       fanfold dlq show 3f2a
     """
-    app = _looked_into(target, overrides)
-    found = working.run(app, lambda desk: desk.find(Selection(id_prefixes=[message_id])))
-    for letter in working.some(found, Selection(id_prefixes=[message_id])):
-        if as_json:
-            to_scripts(letters.record(letter))
-        else:
-            letters.show(app, letter)
+    app, chosen = _looked_into(target, overrides), Selection(id_prefixes=[message_id])
+    found = working.some(working.run(app, lambda desk: desk.find(chosen)), chosen)
+    if len(found) > 1:
+        raise InvalidInputError(
+            f"{len(found):,} dead letters' ids begin with {message_id!r}; give more of it: "
+            f"{', '.join(letter.message_id for letter in found[:_NAMED])}{', …' if len(found) > _NAMED else ''}"
+        )
+    if as_json:
+        to_scripts(letters.record(found[0]))
+    else:
+        letters.show(app, found[0])
 
 
 @dlq.command()
-@click.option("--by", default="error", show_default=True, metavar="TRAIT", help="error, task, entity or metadata.KEY.")
+@click.option(
+    "--by", default="error", show_default=True, metavar="TRAIT", help="error, task, entity, tenant or metadata.KEY."
+)
 @app_option
 @addresses
 @choosing
@@ -90,7 +106,7 @@ def group(by: str, target: str | None, *, as_json: bool, **options: Any) -> None
     """Count dead letters by error, task, or metadata.
 
     \b
-      fanfold dlq group --by metadata.tenant
+      fanfold dlq group --by tenant
     """
     check_grouping(by)  # before anything is asked
     app, chosen = _opened(target, options)
@@ -130,19 +146,40 @@ def redrive(
     """
     app, chosen = _opened(target, options)
     working.refuse_unchosen(chosen, everything=everything)
+    change = editing.values(settings)
+    movable = chosen.everything and change is None and not edit and working.run(app, _moves)
+    if yes and not (dry_run or edit or movable):
+        check = _checked(app, change)
+        working.work_at_once(app, chosen, _sending_back(change), "sent back", as_json=as_json, check=check)
     seen = working.run(app, lambda desk: desk.find(chosen))
     found = working.some(seen, chosen)
     change = editing.change(app, found, settings, edit=edit)
-
-    def work(desk: DeadLetters, these: Selection, tally: Tally, told: Told) -> Awaitable[Tally]:
-        return desk.redrive(these, edit=change, tally=tally, told=told)
-
-    if not working.agreed(app, found, f"Send {len(found):,} dead letter(s) back?", dry_run=dry_run, yes=yes):
+    question = f"Send {len(found):,} dead letter(s) back?"
+    if not working.agreed(app, found, question, dry_run=dry_run, yes=yes, as_json=as_json):
         return
-    if chosen.everything and change is None and working.run(app, lambda desk: desk.move(seen)):
+    if movable and working.run(app, lambda desk: desk.move(seen)):
         working.report_moving(len(found), as_json=as_json)
     else:
-        working.work(app, found, work, "sent back", as_json=as_json)
+        working.work_on(app, found, _sending_back(change), "sent back", as_json=as_json)
+
+
+async def _moves(desk: DeadLetters) -> bool:
+    return desk.moves
+
+
+def _sending_back(change: Edit | None) -> working.Work:
+    def work(desk: DeadLetters, these: Selection, tally: Tally, told: Told, check: Check) -> Awaitable[Tally]:
+        return desk.redrive(these, edit=change, check=check, tally=tally, told=told)
+
+    return work
+
+
+def _checked(app: Fanfold, change: Edit | None) -> Check:
+    def check(found: Sequence[DeadLetter]) -> None:
+        editing.check(app, found, change)
+        working.say_kinds(found)
+
+    return check
 
 
 @dlq.command()
@@ -163,9 +200,7 @@ def drop(target: str | None, *, everything: bool, dry_run: bool, yes: bool, as_j
     """
     app, chosen = _opened(target, options)
     working.refuse_unchosen(chosen, everything=everything)
-    found = working.some(working.run(app, lambda desk: desk.find(chosen)), chosen)
-    if working.agreed(app, found, f"Delete {len(found):,} dead letter(s) for good?", dry_run=dry_run, yes=yes):
-        working.work(app, found, working.drop, "dropped", as_json=as_json)
+    _drop(app, chosen, "Delete {:,} dead letter(s) for good?", dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @dlq.command()
@@ -183,14 +218,23 @@ def purge(target: str | None, *, dry_run: bool, yes: bool, as_json: bool, **over
       fanfold dlq purge --dry-run
     """
     app = _looked_into(target, overrides)
-    found = working.some(working.run(app, lambda desk: desk.find()), Selection())
-    if working.agreed(app, found, f"Delete all {len(found):,} dead letter(s) for good?", dry_run=dry_run, yes=yes):
-        working.work(app, found, working.drop, "dropped", as_json=as_json)
+    _drop(app, Selection(), "Delete all {:,} dead letter(s) for good?", dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def _drop(app: Fanfold, chosen: Selection, question: str, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    if yes and not dry_run:
+        working.work_at_once(app, chosen, working.drop, "dropped", as_json=as_json)
+    found = working.some(working.run(app, lambda desk: desk.find(chosen)), chosen)
+    if working.agreed(app, found, question.format(len(found)), dry_run=dry_run, yes=yes, as_json=as_json):
+        working.work_on(app, found, working.drop, "dropped", as_json=as_json)
 
 
 @dlq.command()
 @click.option(
-    "--output", type=click.File("w", encoding="utf-8"), default="-", help="A file. [default: standard output]"
+    "--output",
+    type=click.File("w", encoding="utf-8", atomic=True),
+    default="-",
+    help="A file, replaced once all is read. [default: standard output]",
 )
 @app_option
 @addresses
@@ -205,8 +249,13 @@ def export(output: IO[str], target: str | None, **options: Any) -> None:
     """
     app, chosen = _opened(target, options)
     found = working.run(app, lambda desk: desk.find(chosen))
-    output.writelines(f"{lines.write(letter)}\n" for letter in found.letters)
+    output.write("".join(f"{lines.write(letter)}\n" for letter in found.letters))
+    click.echo(f"{len(found.letters):,} dead letter(s) written to {_named(output)}", err=True)
     working.say_hidden(found.hidden)
+
+
+def _named(output: IO[str]) -> str:
+    return "standard output" if output is sys.stdout or output.name in ("-", "<stdout>") else output.name
 
 
 @dlq.command("import")
@@ -214,7 +263,8 @@ def export(output: IO[str], target: str | None, **options: Any) -> None:
 @yes
 @app_option
 @addresses
-def import_(file: IO[str], target: str | None, *, yes: bool, **overrides: Any) -> None:
+@as_json
+def import_(file: IO[str], target: str | None, *, yes: bool, as_json: bool, **overrides: Any) -> None:
     """Put exported dead letters back.
 
     They go into the dead letter queue; those that are there already aren't doubled.
@@ -227,8 +277,7 @@ def import_(file: IO[str], target: str | None, *, yes: bool, **overrides: Any) -
         raise InvalidInputError(f"{file.name} holds no dead letters")
     working.ask(f"Put {len(exported):,} dead letter(s) into the dead letter queue?", yes=yes)
     app = load(target, **overrides)
-    tally = working.run(app, lambda desk: desk.put(exported), interrupted=working.PUT)
-    working.report(tally, "put back", as_json=False)
+    working.put(app, exported, as_json=as_json)
 
 
 def _opened(target: str | None, options: dict[str, Any]) -> tuple[Fanfold, Selection]:

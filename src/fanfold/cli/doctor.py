@@ -7,19 +7,24 @@ import dataclasses
 import os
 import random
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import click
 
 from fanfold import wiring
 from fanfold.app import Fanfold
+from fanfold.brokers.protocol import Broker
 from fanfold.cli.common import addresses, app_option, as_json, load, to_scripts
+from fanfold.clock import SystemClock
+from fanfold.deploy import file, file_findings
 from fanfold.deploy import ledger as ledgers
 from fanfold.deploy.description import check_dlq_url
 from fanfold.deploy.doctor import judge, judge_tasks
-from fanfold.deploy.findings import Application, Finding, Grade, error, fine, warning, worst
+from fanfold.deploy.findings import Application, Finding, Grade, Seen, error, fine, warning, worst
 from fanfold.deploy.roles import ROLES
-from fanfold.errors import FanfoldError
+from fanfold.errors import BrokerUnavailableError, FanfoldError
 from fanfold.ledgers.protocol import Ledger
 from fanfold.settings import Settings
 from fanfold.urls import is_sqlite, parse_sqlite
@@ -29,6 +34,7 @@ _LEDGER: Final = (
     "FANFOLD_LEDGER=dynamodb://TABLE, set up by `fanfold provision --ledger dynamodb://TABLE`; or "
     "postgresql://USER@HOST/DATABASE"
 )
+_AWAY: Final = "the address, and the network between here and there: proxies, security groups, a VPC endpoint for SQS"
 _MARKS: Final = {Grade.OK: "ok     ", Grade.WARNING: "warning", Grade.ERROR: "ERROR  "}
 
 
@@ -62,30 +68,41 @@ def doctor(target: str | None, *, role: str, as_json: bool, **overrides: Any) ->
 
 async def _examine(app: Fanfold, role: str) -> list[Finding]:
     settings, application = app.settings, _application(app)
-    if missing := _missing_files(settings):
-        return [*missing, *judge_tasks(application)]
     try:
-        if not is_sqlite(settings.queue_url) and settings.dlq_url is not None:
-            check_dlq_url(settings.queue_url, settings.dlq_url)
-        broker, ledger = wiring.connect(
-            settings,
-            sqs_client=None,
-            clock=app.clock,
-            rng=random.Random(),  # noqa: S311 - jitter
-            telemetry=app.telemetry,
-        )
+        if is_sqlite(settings.queue_url):
+            return [*await _embedded(settings, role, application), *judge_tasks(application)]
+        broker, ledger = _connected(app)
     except FanfoldError as refused:
         return [_broken("configuration", refused, "nothing works without queue and ledger")]
     found = await _ledger(ledger, settings, role)
     try:
         await broker.open()
-        if is_sqlite(settings.queue_url):
-            return [fine("queue", f"{settings.queue_url} answers"), *found, *judge_tasks(application)]
         return [*found, *await _on_sqs(broker, settings, role, application)]
     except FanfoldError as refused:
         return [*found, _broken("queue", refused, "nothing works without the queue"), *judge_tasks(application)]
     finally:
         await broker.close()
+
+
+def _connected(app: Fanfold) -> tuple[Broker, Ledger | None]:
+    if app.settings.dlq_url is not None:
+        check_dlq_url(app.settings.queue_url, app.settings.dlq_url)
+    return wiring.connect(
+        app.settings,
+        sqs_client=None,
+        clock=app.clock,
+        rng=random.Random(),  # noqa: S311 - jitter
+        telemetry=app.telemetry,
+    )
+
+
+async def _embedded(settings: Settings, role: str, application: Application) -> list[Finding]:
+    url, ledger = settings.queue_url, settings.ledger or settings.queue_url
+    shared = is_sqlite(ledger) and parse_sqlite(ledger).path == parse_sqlite(url).path
+    found = file_findings.examine(url, [file.ENGINE, file.LEDGER] if shared else [file.ENGINE], application)
+    if shared and worst(found) is not Grade.OK:
+        return found
+    return [*found, *await _ledger(wiring.ledger_at(ledger, SystemClock()), settings, role)]
 
 
 async def _on_sqs(broker: Any, settings: Settings, role: str, application: Application) -> list[Finding]:
@@ -116,30 +133,27 @@ def _kafka(app: Fanfold) -> list[Finding]:
         return [_broken("kafka", refused, "no event is enqueued, and no completion is published")]
 
 
-def _missing_files(settings: Settings) -> list[Finding]:
-    """Files that nobody has made yet: opening them would make them, and a doctor changes nothing."""
-    urls = {url for url in (settings.queue_url, settings.ledger) if url is not None and is_sqlite(url)}
-    return [
-        warning(
-            "file",
-            f"{url}: there is no such file here",
-            why="the first enqueue or worker makes it; in another folder it would be another queue",
-            cure=f"fanfold provision --queue-url {url} --yes",
-        )
-        for url in sorted(urls)
-        if not parse_sqlite(url).path.exists()
-    ]
-
-
 async def _ledger(ledger: Ledger | None, settings: Settings, role: str) -> list[Finding]:
     if ledger is None:
         return [_without_ledger()]
+    url = settings.queue_url
+    name = parse_sqlite(url).queue if is_sqlite(url) else url.rsplit("/", 1)[-1]
     try:
-        queue = settings.queue_url.rsplit("/", 1)[-1] if not is_sqlite(settings.queue_url) else ""
-        lacking = await ledgers.examine(settings.ledger or settings.queue_url, role, queue or "tasks.fifo")
+        lacking = await ledgers.examine(settings.ledger or url, role, queue=name, provision=_provision(settings))
         return lacking or [await _opened(ledger, settings)]
     except FanfoldError as refused:
         return [_broken("ledger", refused, "workers can't record anything, so they settle nothing")]
+
+
+def _provision(settings: Settings) -> Callable[..., str]:
+    """What makes the command that provisions the queue."""
+    url = settings.queue_url
+    if is_sqlite(url):
+        return partial(file_findings.provision, url)
+    from fanfold.deploy import probes  # noqa: PLC0415 - boto3 only where it is used
+
+    region = probes.region_used(url, settings.region) or ""
+    return Seen(queue_url=url, dlq_url=settings.dlq_url, region=region, endpoint=probes.endpoint_used(url)).provision
 
 
 def _without_ledger() -> Finding:
@@ -183,7 +197,8 @@ def _application(app: Fanfold) -> Application:
 
 def _broken(check: str, refused: FanfoldError, why: str) -> Finding:
     what, _, cure = str(refused).partition("; ")
-    return error(check, what, why=why, cure=cure or "as it says")
+    away = isinstance(refused, BrokerUnavailableError)
+    return error(check, what, why=why, cure=cure or (_AWAY if away else "what it says has to be otherwise"))
 
 
 def _print(finding: Finding) -> None:

@@ -13,7 +13,7 @@ from fanfold.app import Fanfold
 from fanfold.dead_letters import redriven
 from fanfold.dead_letters.redriven import Edit
 from fanfold.errors import InvalidInputError
-from fanfold.model import DeadLetter, Task
+from fanfold.model import DeadLetter
 
 _EDITED: Final = ("task_config", "metadata")
 
@@ -26,19 +26,23 @@ def change(app: Fanfold, letters: Sequence[DeadLetter], settings: Sequence[str],
     """
     if edit and (settings or len(letters) != 1):
         raise InvalidInputError(f"--edit changes one letter, without --set; {len(letters):,} are chosen. Give its --id")
-    if not edit and not settings:
-        return None
-    made = _edited(letters[0]) if edit else redriven.with_values(settings)
-    for letter in letters:
-        redriven.message(letter, made)
-        _check(app, letter.task, made)
+    made = _edited(letters[0]) if edit else values(settings)
+    check(app, letters, made)
     return made
 
 
-def _check(app: Fanfold, task: Task | None, made: Edit) -> None:
-    definition = app.registry.get(task.task_name) if task is not None else None
-    if task is not None and definition is not None:
-        definition.config(made(task).task_config)
+def values(settings: Sequence[str]) -> Edit | None:
+    """The edit that `--set` asks for; None for none. Raises InvalidInputError where it can't be read."""
+    return redriven.with_values(settings) if settings else None
+
+
+def check(app: Fanfold, letters: Sequence[DeadLetter], made: Edit | None) -> None:
+    """Try an edit on letters. Raises InvalidInputError where one can't be changed so."""
+    for letter in letters if made is not None else ():
+        redriven.message(letter, made)
+        definition = app.registry.get(letter.task.task_name) if letter.task is not None else None
+        if letter.task is not None and definition is not None and made is not None:
+            definition.config(made(letter.task).task_config)
 
 
 def _edited(letter: DeadLetter) -> Edit:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from fanfold.app import Fanfold
 from fanfold.cli.common import one_line
-from fanfold.model import DeadLetter
+from fanfold.model import DeadLetter, Json
 
 _REASON: Final = 100
 
@@ -38,8 +39,8 @@ def show(app: Fanfold, letter: DeadLetter) -> None:
         "message id": letter.message_id,
         app.words["entity_id"]: task.entity_id if task else "unreadable",
         app.words["task_name"]: task.task_name if task else "",
-        "config": dict(task.task_config) if task else "",
-        "metadata": dict(task.metadata) if task else "",
+        "config": _json(task.task_config) if task else "",
+        "metadata": _json(task.metadata) if task else "",
         "reason": letter.reason,
         "error type": letter.error_type,
         "attempts": letter.attempts,
@@ -60,6 +61,10 @@ def show(app: Fanfold, letter: DeadLetter) -> None:
 def record(letter: DeadLetter) -> dict[str, Any]:
     """A letter for JSON."""
     return dataclasses.asdict(letter)
+
+
+def _json(value: Mapping[str, Json]) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _time(seconds: float | None) -> str:

@@ -12,13 +12,13 @@ import click
 
 from fanfold.cli.common import as_json, to_scripts
 from fanfold.cli.describing import described, description
-from fanfold.deploy import embedded
+from fanfold.deploy import embedded, file
 from fanfold.deploy import ledger as ledgers
 from fanfold.deploy import provision as provisioning
 from fanfold.deploy.description import Description, check_region, suffix_of
 from fanfold.deploy.provision import Call, Change
 from fanfold.errors import ConfigurationError
-from fanfold.urls import parse_sqlite
+from fanfold.urls import is_sqlite, parse_sqlite
 
 
 @click.command(short_help="Create or update the queues; without --yes, show how.")
@@ -40,7 +40,7 @@ def provision(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Create or update a FIFO queue NAME.fifo with its dead letter queue, redrive policies, encryption and ledger.
+    """Create or update a FIFO queue NAME (else tasks.fifo) with its dead letter queue, policies, encryption and ledger.
 
     \b
       fanfold provision tasks.fifo --region eu-west-1          show the difference
@@ -75,6 +75,11 @@ async def _on_sqs(
 async def _embedded(
     url: str, name: str | None, ledger: str | None, options: dict[str, Any], *, yes: bool
 ) -> list[Change]:
+    if not is_sqlite(url):
+        raise ConfigurationError(
+            f"--queue-url {url!r}: that is for an embedded queue, sqlite:///…; on SQS, give the queue's NAME.fifo and "
+            "--region, or --endpoint-url"
+        )
     address = parse_sqlite(url)
     wanted = description(name=address.queue, **options)
     if name not in (None, wanted.name) or wanted.dlq_name != address.dead_letter_queue:
@@ -84,9 +89,14 @@ async def _embedded(
         )
     ledger = ledger or url
     missing = await ledgers.look(ledger)
-    if not yes and not address.path.exists():
+    contents = file.look(address.path)
+    if contents is None and not yes:
         created = [] if missing and ledger == url else [Change(target=str(address.path))]
         return [*created, *missing, *provisioning.plan(wanted).changes]
+    if contents is not None and (outdated := contents.outdated([file.ENGINE])):
+        missing = [*outdated, *missing]
+        if not yes:  # what its queues lack shows once it is up to date: nobody else reads them as they are
+            return missing if contents.queues else [*missing, *provisioning.plan(wanted).changes]
     async with embedded.opened(address) as engine:
         changes = await _queues(engine, wanted, yes=yes)
     if yes:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
+import msgspec
+
+from fanfold import ids
 from fanfold.brokers.browsing import HOLD, Browse
 from fanfold.brokers.burial import letter_message, letter_of
 from fanfold.brokers.protocol import Broker
@@ -18,7 +22,7 @@ from fanfold.dead_letters.selection import Selection
 from fanfold.dead_letters.sending_back import SendingBack, death
 from fanfold.dead_letters.standing import fan_out_of, standing
 from fanfold.dead_letters.tally import Tally, Told, text_of
-from fanfold.errors import InvalidInputError
+from fanfold.errors import InvalidInputError, PermissionMissingError
 from fanfold.ledgers.protocol import Ledger
 from fanfold.model import DeadLetter, Delivery
 from fanfold.settler import Announce
@@ -27,6 +31,8 @@ from fanfold.telemetry import Telemetry, fields_of
 EVERYTHING: Final = Selection()
 _PIECE: Final = 100
 """Letters that are worked on together; more, where a fan-out has more."""
+_PUT: Final = 500
+"""Letters that are put back before progress is told."""
 _AT_ONCE: Final = 3
 """Pieces under way at once: while one waits for the ledger, others are sent or deleted."""
 
@@ -34,7 +40,8 @@ T = TypeVar("T")
 
 _Work = Callable[[Sequence[DeadLetter], Tally], Awaitable[list[DeadLetter]]]
 """Does what is wanted with a piece of the letters; answers those that are not needed any more."""
-_Check = Callable[[Sequence[DeadLetter]], None]
+Check = Callable[[Sequence[DeadLetter]], None]
+"""Sees the letters that were chosen before anything is done with them; what it raises ends the work."""
 
 
 def _fine(_: Sequence[DeadLetter]) -> None:
@@ -63,19 +70,26 @@ class DeadLetters:
     """
 
     def __init__(
-        self, broker: Broker, ledger: Ledger | None, *, announce: Announce | None, telemetry: Telemetry
+        self,
+        broker: Broker,
+        ledger: Ledger | None,
+        *,
+        announce: Announce | None,
+        telemetry: Telemetry,
+        new_id: Callable[[], str] = ids.random_uuid,
     ) -> None:
         self._broker = broker
         self._ledger = ledger
         self._announce = announce
         self._telemetry = telemetry
+        self._new_id = new_id
         self._sending_back = SendingBack(broker, ledger, telemetry)
 
     async def find(self, selection: Selection = EVERYTHING) -> Found:
         """The chosen letters, with what the ledger knows. Nothing is taken away. Raises NoDeadLetterQueueError."""
         async with self.pages(selection) as (browse, pages):
             found = [letter async for page in pages for letter in page]
-        return Found(found, await self._hidden(browse, selection))
+        return Found(found, browse.hidden)
 
     @asynccontextmanager
     async def pages(
@@ -85,8 +99,19 @@ class DeadLetters:
         async with Browse(self._broker.dead_letter_queue()) as browse:
             yield browse, self._chosen(browse.pages(), selection)
 
+    @property
+    def moves(self) -> bool:
+        """Whether the queue itself might move letters back as they should be: not where a ledger knows them as dead."""
+        return self._ledger is None
+
     async def redrive(
-        self, selection: Selection, *, edit: Edit | None = None, tally: Tally | None = None, told: Told | None = None
+        self,
+        selection: Selection,
+        *,
+        edit: Edit | None = None,
+        check: Check = _fine,
+        tally: Tally | None = None,
+        told: Told | None = None,
     ) -> Tally:
         """Send the chosen letters back, all of them changed by `edit`.
 
@@ -94,18 +119,21 @@ class DeadLetters:
         nothing is run twice; what a ledger knows as succeeded never runs again.
 
         Raises:
+            QueueNotFoundError: their queue is gone. Nothing was changed.
             InvalidInputError: the edit can't be made on one of them. Nothing was sent back, but what came before a
                 letter that SQS showed late.
         """
+        await self._require_queue()
 
         def work(piece: Sequence[DeadLetter], to: Tally) -> Awaitable[list[DeadLetter]]:
             return self._sending_back.send_back(piece, to, edit)
 
-        def check(letters: Sequence[DeadLetter]) -> None:
+        def checked(letters: Sequence[DeadLetter]) -> None:
+            check(letters)
             for letter in letters if edit is not None else ():
                 redriven.message(letter, edit)
 
-        return await self._work(selection, work, tally or Tally(), told, check)
+        return await self._work(selection, work, tally or Tally(), told, checked)
 
     async def move(self, found: Found) -> bool:
         """Have the queue itself move all letters back, if that does what sending them would; whether it does now.
@@ -113,23 +141,29 @@ class DeadLetters:
         It takes one request, and goes on after the answer. With a ledger it would do harm: what comes back as it was
         is dead there. `found` is everything that a look has seen.
         """
-        if self._ledger is not None or found.hidden or not all(redriven.movable(letter) for letter in found.letters):
+        if not self.moves or found.hidden or not all(redriven.movable(letter) for letter in found.letters):
             return False
         return await self._broker.move_dead_letters()
 
-    async def drop(self, selection: Selection, *, tally: Tally | None = None, told: Told | None = None) -> Tally:
+    async def drop(
+        self, selection: Selection, *, check: Check = _fine, tally: Tally | None = None, told: Told | None = None
+    ) -> Tally:
         """Delete the chosen letters. Their tasks are dead: the ledger is told of those of which it didn't know."""
-        return await self._work(selection, self._drop, tally or Tally(), told)
+        return await self._work(selection, self._drop, tally or Tally(), told, check)
 
-    async def put(self, letters: Iterable[DeadLetter], *, tally: Tally | None = None) -> Tally:
+    async def put(
+        self, letters: Iterable[DeadLetter], *, tally: Tally | None = None, told: Told | None = None
+    ) -> Tally:
         """Put exported letters back into the dead letter queue; those that are there already count as leftovers.
 
-        Interrupted anywhere, it can be repeated: what was put is recognised.
+        Interrupted anywhere, it can be repeated: the look recognises what was put. The deduplication ids are this
+        call's own: with the letters' old ones, SQS would take and forget what was exported and dropped within five
+        minutes.
 
         Raises:
             InvalidInputError: some letters can't be looked at just now, so nobody can say which are there already.
         """
-        tally, given = tally or Tally(), list(letters)
+        tally, given = tally or Tally(), {letter.source_message_id: letter for letter in letters}
         looked = await self.find()
         if looked.hidden:
             raise InvalidInputError(
@@ -138,18 +172,29 @@ class DeadLetters:
                 "stand before them; nothing was put, repeat it later"
             )
         there = {letter.source_message_id for letter in looked.letters}
-        missing = [letter for letter in given if letter.source_message_id not in there]
+        missing = [letter_message(letter) for source, letter in given.items() if source not in there]
         tally.leftovers += len(given) - len(missing)
-        for result in await self._broker.dead_letter_queue().send([letter_message(letter) for letter in missing]):
-            if result.error is not None:
-                tally.fail(text_of(result.error))
-            else:
-                tally.done += 1
+        own = f"import-{self._new_id()}"
+        messages = [
+            msgspec.structs.replace(message, deduplication_id=f"{own}-{n}") for n, message in enumerate(missing)
+        ]
+        tally.found = len(given)
+        for first in range(0, len(messages), _PUT):
+            for result in await self._broker.dead_letter_queue().send(messages[first : first + _PUT]):
+                if result.error is not None:
+                    tally.fail(text_of(result.error))
+                else:
+                    tally.done += 1
+            if told is not None:
+                told(tally)
         return tally
 
-    async def _work(
-        self, selection: Selection, work: _Work, tally: Tally, told: Told | None, check: _Check = _fine
-    ) -> Tally:
+    async def _require_queue(self) -> None:
+        """Make sure that there is a queue to send to, before the ledger lets tasks begin anew that nobody would get."""
+        with contextlib.suppress(PermissionMissingError):  # who may not ask may still send
+            await self._broker.status()
+
+    async def _work(self, selection: Selection, work: _Work, tally: Tally, told: Told | None, check: Check) -> Tally:
         async with Browse(self._broker.dead_letter_queue(), direct=False) as browse:
 
             async def settle(piece: Sequence[DeadLetter]) -> None:
@@ -159,8 +204,9 @@ class DeadLetters:
 
             chosen = [letter async for page in self._chosen(browse.at_once(), selection) for letter in page]
             check(chosen)
-            hidden = await self._hidden(browse, selection)
-            seen = browse.seen
+            tally.found = len(chosen)
+            if told is not None:
+                told(tally)
             rest = asyncio.ensure_future(self._rest(browse, selection, chosen))
             try:
                 await _each(_pieces(chosen), settle)
@@ -168,8 +214,9 @@ class DeadLetters:
             finally:
                 rest.cancel()
                 await asyncio.wait([rest])
-            tally.hidden = max(0, hidden - (browse.seen - seen))
+            tally.hidden = browse.hidden
             check(late)
+            tally.found += len(late)
             await _each(_pieces(late), settle)
         return tally
 
@@ -221,20 +268,15 @@ class DeadLetters:
         left = selection.limit
         async for deliveries in pages:
             letters = [letter_of(delivery) for delivery in deliveries]
-            records = await standing(self._ledger, letters)
-            known = [redriven.told(letter, record) for letter, record in zip(letters, records, strict=True)]
+            # What a letter says itself, the ledger adds nothing to that is chosen by.
+            likely = [letter for letter in letters if not letter.reason or selection.takes(letter)]
+            records = await standing(self._ledger, likely)
+            known = [redriven.told(letter, record) for letter, record in zip(likely, records, strict=True)]
             page = [letter for letter in known if selection.takes(letter)][:left]
             if page:
                 yield page
             if left is not None and (left := left - len(page)) == 0:
                 return
-
-    async def _hidden(self, browse: Browse, selection: Selection) -> int:
-        """How many letters a look has not seen; none, where it needn't see all."""
-        if selection.limit is not None:
-            return 0
-        counts = await self._broker.dead_letter_queue().status()
-        return max(0, counts.messages_available + counts.messages_in_flight + counts.messages_delayed - browse.seen)
 
 
 def _pieces(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:

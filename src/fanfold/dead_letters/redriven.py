@@ -112,6 +112,8 @@ def movable(letter: DeadLetter) -> bool:
 
 def told(letter: DeadLetter, record: TaskRecord | None) -> DeadLetter:
     """The letter with what the ledger knows of its task; the letter's own word comes first."""
+    if letter.reason and record is None:
+        return letter
     moved = not letter.reason
     failure = record.failure if record is not None and record.failure is not None else None
     cause = f"; before that: {failure}" if failure else ""

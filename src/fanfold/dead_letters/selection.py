@@ -13,7 +13,8 @@ from fanfold.errors import InvalidInputError
 from fanfold.model import DeadLetter, Json
 
 METADATA: Final = "metadata."
-GROUPINGS: Final = ("error", "task", "entity", "metadata.KEY")
+GROUPINGS: Final = ("error", "task", "entity", "tenant", "metadata.KEY")
+"""`tenant` is short for `metadata.tenant`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +58,8 @@ class Selection:
 
 
 def check_grouping(by: str) -> None:
-    """Raises InvalidInputError where `by` is none of `error`, `task`, `entity`, `metadata.KEY`."""
-    if by not in GROUPINGS[:3] and not (by.startswith(METADATA) and by != METADATA):
+    """Raises InvalidInputError where `by` is none of `error`, `task`, `entity`, `tenant`, `metadata.KEY`."""
+    if by not in GROUPINGS[:-1] and not (by.startswith(METADATA) and by != METADATA):
         raise InvalidInputError(f"group by {by!r}: choose one of {', '.join(GROUPINGS)}")
 
 
@@ -66,7 +67,7 @@ def count_by(letters: Iterable[DeadLetter], by: str) -> list[tuple[str, int]]:
     """How many letters there are of each error type, task, entity or value of a metadata key, most first.
 
     Raises:
-        InvalidInputError: `by` is none of `error`, `task`, `entity`, `metadata.KEY`.
+        InvalidInputError: `by` is none of `error`, `task`, `entity`, `tenant`, `metadata.KEY`.
     """
     check_grouping(by)
     counts = Counter(_group(letter, by) for letter in letters)
@@ -86,7 +87,7 @@ def _group(letter: DeadLetter, by: str) -> str:
         return letter.error_type or "moved by the queue"
     if letter.task is None:
         return "unreadable"
-    if by.startswith(METADATA):
+    if by == "tenant" or by.startswith(METADATA):
         return _text(metadata_value(letter, by.removeprefix(METADATA))) or "none"
     return letter.task.task_name if by == "task" else letter.task.entity_id
 

@@ -12,15 +12,16 @@ from fanfold.model import EntryError
 class Tally:
     """What became of the chosen letters so far; it stays readable where the work was interrupted.
 
-    `done`: sent back, dropped or put. `leftovers`: only removed, since their tasks were sent back or done before.
-    `failed`: still there. `hidden`: letters that somebody else holds just now, or that stand behind others of their
-    group.
+    `found`: chosen by the look. `done`: sent back, dropped or put. `leftovers`: only removed, since their tasks were
+    sent back or done before; or there already. `failed`: still there. `hidden`: letters that somebody else holds just
+    now, or that stand behind others of their group.
     """
 
     done: int = 0
     leftovers: int = 0
     failed: int = 0
     hidden: int = 0
+    found: int = field(default=0, compare=False)
     errors: list[str] = field(default_factory=list)
 
     @property

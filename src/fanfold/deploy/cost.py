@@ -8,6 +8,7 @@ from typing import Final
 
 from fanfold import limits
 from fanfold.deploy.load import MONTH, Load, table
+from fanfold.deploy.prices import Prices
 
 _CHUNK: Final = 65_536
 _LINGER: Final = 0.02
@@ -97,16 +98,15 @@ def received_together(load: Load) -> float:
     return min(float(limits.MAX_BATCH_ENTRIES), load.tasks / (first + (at_once - first) / size + later))
 
 
-def bill(made: Requests, load: Load, *, region: str = "us-east-1", ledger: bool = False) -> Bill:
-    """A month's price. Regions that aren't in the table are reckoned as us-east-1."""
-    prices, units = table()["prices"], table()["ledger"]
-    price = prices["regions"].get(region, prices["regions"]["us-east-1"])
+def bill(made: Requests, load: Load, prices: Prices, *, ledger: bool = False) -> Bill:
+    """A month's price."""
+    free, units = table()["prices"]["free_requests"], table()["ledger"]
     retries = load.runs - load.messages
     writes = load.messages * units["write_units_a_task"] + retries * units["write_units_a_retry"] if ledger else 0.0
     reads = load.runs * units["read_units_a_run"] if ledger else 0.0
     return Bill(
-        sqs=max(0.0, made.total - prices["free_requests"]) / 1_000_000 * price["fifo"],
-        ledger=(writes * price["dynamodb_write"] + reads * price["dynamodb_read"]) / 1_000_000,
+        sqs=max(0.0, made.total - free) / 1_000_000 * prices.fifo,
+        ledger=(writes * prices.dynamodb_write + reads * prices.dynamodb_read) / 1_000_000,
         write_units=writes,
         read_units=reads,
     )

@@ -67,6 +67,8 @@ class Description:
         _within("max_receive_count", self.max_receive_count, 1, 1_000)
         _within("visibility", self.visibility, 0, 43_200)
         _within("retention", self.retention, 60, 14 * DAY)
+        if self.max_attempts < 1:
+            raise ConfigurationError(f"max_attempts={self.max_attempts}: at least 1, as the tasks have it")
         if self.max_receive_count <= self.max_attempts:
             raise ConfigurationError(
                 f"max_receive_count={self.max_receive_count} isn't above max_attempts={self.max_attempts}: SQS would "

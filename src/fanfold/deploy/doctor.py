@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from fanfold import limits
@@ -17,6 +17,7 @@ _SHORTEST_RETENTION: Final = 4 * DAY
 _LONGEST_VISIBILITY: Final = 3_600
 _SHORTEST_LEASE: Final = 10.0
 _LONGEST_LEASE: Final = 900.0
+_UNITS: Final = (("day", DAY), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 
 def judge(seen: Seen, application: Application) -> list[Finding]:
@@ -78,26 +79,35 @@ def _visibility(seen: Seen, queue: Mapping[str, str]) -> Finding:
     )
 
 
-def _redrive(seen: Seen, queue: Mapping[str, str], application: Application) -> Iterator[Finding]:
-    policy: Mapping[str, Any] = json.loads(queue.get("RedrivePolicy") or "{}")
-    target, count = str(policy.get("deadLetterTargetArn", "")), int(policy.get("maxReceiveCount", 0))
+def attempts_against(name: str, count: int | None, application: Application, cure: Callable[..., str]) -> Finding:
+    """Whether a queue's maxReceiveCount (None: it has no redrive policy) leaves tasks their attempts.
+
+    `cure` makes the command that provisions the queue, with options.
+    """
     most = application.most_attempts
-    if not target:
-        yield warning(
+    if count is None:
+        return warning(
             "redrive",
-            f"{seen.name} has no redrive policy",
+            f"{name} has no redrive policy",
             why="a task that kills its worker each time would come back for ever",
-            cure=seen.provision(),
+            cure=cure(),
         )
-    elif count <= most:
-        yield error(
+    if count <= most:
+        return error(
             "redrive",
             f"maxReceiveCount {count} isn't above max_attempts {most}",
             why="SQS would set tasks aside, without a reason, before their attempts are spent",
-            cure=seen.provision(f"--max-attempts {most}", f"--max-receive-count {min(1_000, max(100, 10 * most))}"),
+            cure=cure(f"--max-attempts {most}", f"--max-receive-count {min(1_000, max(100, 10 * most))}"),
         )
-    else:
-        yield fine("redrive", f"maxReceiveCount {count} is above max_attempts {most}")
+    return fine("redrive", f"maxReceiveCount {count} is above max_attempts {most}")
+
+
+def _redrive(seen: Seen, queue: Mapping[str, str], application: Application) -> Iterator[Finding]:
+    policy: Mapping[str, Any] = json.loads(queue.get("RedrivePolicy") or "{}")
+    target = str(policy.get("deadLetterTargetArn", ""))
+    yield attempts_against(
+        seen.name, int(policy.get("maxReceiveCount", 0)) if target else None, application, seen.provision
+    )
     if target and seen.dlq_url is not None and target.rsplit(":", 1)[-1] != seen.dlq_name:
         yield warning(
             "redrive.target",
@@ -108,10 +118,14 @@ def _redrive(seen: Seen, queue: Mapping[str, str], application: Application) -> 
 
 
 def _dead_letters(seen: Seen) -> Iterator[Finding]:
-    if seen.dlq_url is None:
+    if seen.dlq_url is None or seen.dlq_gone:
+        policy: Mapping[str, Any] = json.loads((seen.queue or {}).get("RedrivePolicy") or "{}")
+        named = seen.dlq_url or str(policy.get("deadLetterTargetArn", ""))
         yield error(
             "dlq",
-            "no dead letter queue is known",
+            f"the dead letter queue {named} isn't there, or nobody here may ask for it"
+            if named
+            else "no dead letter queue is known",
             why="what is hopeless is left to the queue: it comes back until it is kept no longer, and then is lost",
             cure=f"{seen.provision()}; or SQS_DLQ_URL",
         )
@@ -228,10 +242,16 @@ def _timeouts(application: Application) -> Iterator[Finding]:
 
 def _kept(check: str, name: str, queue: Mapping[str, str], *, cure: str) -> Finding:
     kept = int(queue.get("MessageRetentionPeriod", _SHORTEST_RETENTION))
-    what = f"{name} keeps messages for {kept / DAY:.3g} days"
+    what = f"{name} keeps messages for {_duration(kept)}"
     if kept >= _SHORTEST_RETENTION:
         return fine(check, what)
     return warning(check, what, why="what isn't seen to by then is lost, over a long weekend for instance", cure=cure)
+
+
+def _duration(seconds: int) -> str:
+    """A time as people say it."""
+    unit, size = next((unit, size) for unit, size in _UNITS if seconds >= size or size == 1)
+    return f"{seconds / size:,.3g} {unit}{'' if seconds == size else 's'}"
 
 
 def _encrypted(check: str, name: str, queue: Mapping[str, str], *, cure: str) -> Finding:

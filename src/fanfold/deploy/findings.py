@@ -42,15 +42,18 @@ class Seen:
     """What was learnt of queues on SQS. None: it couldn't be asked, or isn't known.
 
     `skew` and `round_trip` are seconds; a clock that is ahead has a skew above 0. `key_kind` is `long-lived` for the
-    access key of a user, else `role`. `role` is the one whose rights were looked at.
+    access key of a user, else `role`. `role` is the one whose rights were looked at. `endpoint` is what speaks SQS
+    instead of AWS; empty: AWS.
     """
 
     queue_url: str
     region: str = ""
+    endpoint: str = ""
     role: str = "worker"
     queue: Mapping[str, str] | None = None
     dlq_url: str | None = None
     dlq: Mapping[str, str] | None = None
+    dlq_gone: bool = False
     denied: Sequence[Denial] = ()
     skew: float | None = None
     round_trip: float | None = None
@@ -69,7 +72,9 @@ class Seen:
     def provision(self, *options: str) -> str:
         """The command that cures something about the queues."""
         words = ["fanfold provision", self.name, "--dlq-name", self.dlq_name, *options]
-        return " ".join([*words, *(["--region", self.region] if self.region else []), "--yes"])
+        place = ["--region", self.region] if self.region else []
+        # In the region, the command would set up a queue on AWS, where this one isn't.
+        return " ".join([*words, *(["--endpoint-url", self.endpoint] if self.endpoint else place), "--yes"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

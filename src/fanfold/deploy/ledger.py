@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+from collections.abc import Callable
 from typing import Final
 
 from fanfold import wiring
 from fanfold.clock import SystemClock
-from fanfold.deploy import ledger_schema
+from fanfold.deploy import file, ledger_schema
 from fanfold.deploy.findings import Finding, error, warning
 from fanfold.deploy.provision import Change
 from fanfold.errors import NoLedgerError
 from fanfold.ledgers.protocol import Ledger
-from fanfold.urls import is_sqlite, parse_sqlite
+from fanfold.urls import parse_sqlite
 
 _DYNAMODB: Final = "dynamodb://"
 _UNMADE: Final = "the first worker needs the right to make that, or nothing is recorded"
@@ -20,11 +22,12 @@ _POSTGRES: Final = ("postgresql://", "postgres://")
 
 
 async def look(url: str) -> list[Change]:
-    """What is missing of a ledger. Nothing is changed; whether a file's tables are up to date is for `apply` to see.
+    """What is missing of a ledger: its file, its tables, or their newest version. Nothing is changed.
 
     Raises:
         ConfigurationError: the URL can't be read.
         LedgerError: it can't be asked, or what is there is another application's or a newer Fanfold's.
+        StorageError: the file can't be read, or is a newer Fanfold's.
     """
     if url == wiring.NO_LEDGER:
         return []
@@ -35,17 +38,18 @@ async def look(url: str) -> list[Change]:
     if url.startswith(_POSTGRES):
         return await asyncio.to_thread(ledger_schema.look, url)
     _ledger(url)  # which refuses what can't be read
-    missing = is_sqlite(url) and not parse_sqlite(url).path.exists()
-    return [Change(target=str(parse_sqlite(url).path))] if missing else []
+    contents = file.look(parse_sqlite(url).path)
+    return contents.outdated([file.LEDGER]) if contents is not None else [Change(target=str(parse_sqlite(url).path))]
 
 
-async def examine(url: str, role: str, queue: str) -> list[Finding]:
+async def examine(url: str, role: str, *, queue: str, provision: Callable[[str], str]) -> list[Finding]:
     """What a ledger lacks: its tables, and the rights to them that a role needs. Nothing is changed.
 
     Args:
         url: where the ledger is.
         role: `producer`, `worker` or `operator`.
         queue: the queue's name, for the commands that cure.
+        provision: makes the command that provisions it, with an option.
 
     Raises:
         FanfoldError: it can't be asked.
@@ -58,9 +62,9 @@ async def examine(url: str, role: str, queue: str) -> list[Finding]:
         cure = f"fanfold template iam {queue} --ledger-table {table} --role {role} --region REGION --account ACCOUNT"
         if denials:
             return [_lacks(f"{denial.action} on {denial.queue} is denied", role, cure) for denial in denials]
-    missing = [] if is_sqlite(url) else await look(url)
+    missing = await look(url)
     if missing:
-        cure = f"fanfold provision {queue} --ledger '{url}' --yes"
+        cure = provision(f"--ledger {shlex.quote(url)}")
         return [warning("ledger", f"the ledger isn't set up: {change}", why=_UNMADE, cure=cure) for change in missing]
     if not url.startswith(_POSTGRES):
         return []

@@ -14,6 +14,9 @@ from fanfold import limits
 from fanfold.errors import ConfigurationError
 
 MONTH: Final = 30 * 86_400.0
+_MOST_SLOTS: Final = 1_000_000
+_MOST_TASKS: Final = 10**12
+"""Far beyond what one queue can do; what is beyond these is a slip of the keyboard."""
 PATTERNS: Final = {"steady": 1.0, "daily": 2.0}
 """How the busiest moment compares with the average: spread evenly, or as a day has it (`Scenario.daily`)."""
 
@@ -44,11 +47,22 @@ class Load:
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name}={getattr(self, name)}: at least 1")
         self._check("bytes", self.bytes <= limits.MAX_REQUEST_BYTES, f"SQS takes {limits.MAX_REQUEST_BYTES:,} at most")
-        self._check("seconds", 0 < self.seconds < math.inf, "above 0; an estimate of a run's length")
+        held = f"SQS holds a message for {limits.MAX_VISIBILITY:,} s (12 hours) at most"
+        self._check("seconds", 0 < self.seconds <= limits.MAX_VISIBILITY, f"above 0; a run's length on average; {held}")
         self._check("failures", 0 <= self.failures < 1, "from 0 to below 1: a share of the runs")
         self._check("active", 0 < self.active <= 1, "above 0, at most 1: a share of the month")
         self._check("peak", 1 <= self.peak < math.inf, "at least 1: the busiest hour in averages")
-        self._check("lease", 0 < self.lease < math.inf, "seconds above 0")
+        self._check("lease", 0 < self.lease <= limits.MAX_VISIBILITY, f"seconds above 0; {held}")
+        if self.slots > _MOST_SLOTS:
+            raise ConfigurationError(
+                f"workers={self.workers} and concurrency={self.concurrency} are {self.slots:,} slots: at most "
+                f"{_MOST_SLOTS:,}; SQS hands out 120,000 messages of a queue at once"
+            )
+        if self.messages > _MOST_TASKS:
+            raise ConfigurationError(
+                f"entities={self.entities} and tasks={self.tasks} are {self.messages:.3g} tasks a month: at most "
+                f"{_MOST_TASKS:,}"
+            )
         self._check("pattern", self.pattern in PATTERNS, " or ".join(PATTERNS))
 
     def _check(self, name: str, holds: bool, rule: str) -> None:  # noqa: FBT001 - a check's answer

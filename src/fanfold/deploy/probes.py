@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from fanfold.brokers.boto import make_session
+from fanfold.brokers.boto import endpoint_of, make_session, region_of
 from fanfold.brokers.route import Route, find_route
 from fanfold.deploy.findings import Denial, Seen
 from fanfold.deploy.provision import Call
@@ -49,17 +49,22 @@ async def look(
     denied = await _denied(transport, queue_url, grants.queue)
     queue = await _attributes(transport, queue_url, denied)
     trips = [await _round_trip(transport, queue_url, timer) for _ in range(_LOOKS)] if queue is not None else []
-    dlq = None
+    dlq, gone = None, False
     if dlq_url is not None:
-        denied += await _denied(transport, dlq_url, grants.dlq)
-        dlq = await _attributes(transport, dlq_url, denied if "GetQueueAttributes" in grants.dlq else [])
+        try:
+            denied += await _denied(transport, dlq_url, grants.dlq)
+            dlq = await _attributes(transport, dlq_url, denied if "GetQueueAttributes" in grants.dlq else [])
+        except QueueNotFoundError:
+            gone = True
     return Seen(
         queue_url=queue_url,
         region=region or "",
+        endpoint=endpoint_used(queue_url),
         role=role,
         queue=queue,
         dlq_url=dlq_url,
         dlq=dlq,
+        dlq_gone=gone,
         denied=denied,
         round_trip=statistics.median(trips) if trips else None,
     )
@@ -72,10 +77,14 @@ def key_kind(queue_url: str, region: str | None) -> str | None:
 
 
 def kind_of(access_key: str | None) -> str | None:
-    """The kind of an access key, told from its id: AKIA… is a user's, ASIA… a session's."""
-    if not access_key:
-        return None
-    return "long-lived" if access_key.startswith("AKIA") else "role"
+    """The kind of an access key, told from its id: AKIA… is a user's, ASIA… a session's; others aren't AWS's."""
+    kinds = {"AKIA": "long-lived", "ASIA": "role"}
+    return kinds.get(access_key[:4]) if access_key else None
+
+
+def endpoint_used(queue_url: str) -> str:
+    """What speaks SQS instead of AWS at a queue's URL; empty on AWS."""
+    return "" if region_of(queue_url) is not None else endpoint_of(queue_url) or ""
 
 
 def region_used(queue_url: str, region: str | None) -> str | None:
