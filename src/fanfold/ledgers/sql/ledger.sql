@@ -62,6 +62,7 @@ WHERE fan_out_id = :fan_out_id AND completed_at IS NOT NULL AND fold_begun = 0 A
 -- name: claim
 -- Starts an attempt of each task of a list that isn't terminal. A message older than the task's generation starts
 -- nothing, nor does one that comes after the deadline of an open fan-out, or the fold of any but the current generation.
+-- (`+state`: the index by state would read all that waits in the fan-out.)
 UPDATE tasks
 SET state = 'running', attempts = attempts + 1, generation = :generation, worker = :worker, updated_at = :now
 WHERE fan_out = (
@@ -69,7 +70,7 @@ WHERE fan_out = (
     WHERE fan_out_id = :fan_out_id AND sealed = 1
       AND (deadline_at IS NULL OR deadline_at > :now OR completed_at IS NOT NULL)
   )
-  AND task_name IN (SELECT value FROM json_each(:task_names)) AND state IN ('pending', 'running', 'failed')
+  AND task_name IN (SELECT value FROM json_each(:task_names)) AND +state IN ('pending', 'running', 'failed')
   AND generation <= :generation AND (position >= 0 OR generation = :generation)
 RETURNING task_name, attempts, failure,
     (SELECT deadline_at FROM fan_outs WHERE fan_out_id = :fan_out_id AND completed_at IS NULL);
