@@ -4,7 +4,8 @@ make endpoints                   # send and drain, every peer that can be had he
 make endpoints ARGS=--growth     # cost of a call as the backlog grows: fanfold serve only
 make endpoints ARGS=--memory     # resident memory of the server, likewise
 
-`fanfold serve` writes every accepted message to the disk before it answers; the others here keep theirs in memory.
+`fanfold serve` flushes every accepted message to the disk before it answers, so that it survives a power loss; "NORMAL"
+survives a kill of the process only. The others here keep theirs in memory.
 Ratios within one run mean something; absolute figures depend on the machine and the hour. A round that takes too long
 is cut off, and its rate is that of what was done by then.
 """
@@ -33,7 +34,7 @@ from botocore.config import Config
 
 from backlog import Shape, backlogged
 from conformance.environments import UnavailableError
-from conformance.peers import PEERS, REGION, Endpoint
+from conformance.peers import PEERS, REGION, Endpoint, Start, fanfold
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -45,6 +46,7 @@ CALLS: Final = 200
 LONGEST: Final = 30.0
 """Seconds after which sending or draining is cut off."""
 PAGE: Final = Path(__file__).parents[1] / "docs" / "sqs.md"
+STARTS: Final[dict[str, Start]] = {"fanfold-normal": partial(fanfold, synchronous="NORMAL"), **PEERS}
 _NUMBERS: Final = count()
 
 
@@ -140,7 +142,7 @@ def compare(names: Sequence[str], messages: int, rounds: int) -> list[str]:
 
 def _started(stack: ExitStack, name: str) -> Endpoint | None:
     try:
-        return stack.enter_context(PEERS[name]())
+        return stack.enter_context(STARTS[name]())
     except UnavailableError as reason:
         print(f"{name}: left out, {reason}")
         return None
@@ -242,7 +244,12 @@ def write(section: str, lines: Sequence[str]) -> None:
 
 
 @click.command()
-@click.option("--peers", default=",".join(PEERS), show_default=True, help="Which ones, in this order.")
+@click.option(
+    "--peers",
+    default="fanfold,fanfold-normal,moto,localstack,ministack,fauxqs",
+    show_default=True,
+    help="Which ones, in this order.",
+)
 @click.option("--messages", default=5_000, show_default=True, help="Messages in a round.")
 @click.option("--rounds", default=5, show_default=True, help="Rounds, after one that warms up.")
 @click.option("--growth", "mode", flag_value="growth", help="The cost of a call as the backlog grows.")

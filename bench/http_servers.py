@@ -1,4 +1,4 @@
-"""The endpoint's ASGI application under two servers, side by side: uvicorn (`fanfold serve`) and granian.
+"""The endpoint under its own connections (`fanfold serve`), and under two ASGI servers: uvicorn and granian.
 
 `python bench/http_servers.py`; granian is measured where it is installed (`pip install granian`). CPU is the
 server's, of all its processes, for each request of ten messages over plain kept-alive connections, and with boto3.
@@ -19,9 +19,10 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +34,7 @@ from fanfold.clock import SystemClock
 from fanfold.database import Database
 from fanfold.endpoint.access import Unsigned
 from fanfold.endpoint.application import Application
+from fanfold.endpoint.exchange import Request
 from fanfold.endpoint.health import Health
 from fanfold.engine.service import SqsEngine
 from serve_idle import idle
@@ -42,8 +44,11 @@ FILE: Final = "FANFOLD_BENCH_FILE"
 HEAD: Final = "POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: AmazonSQS.{}\r\nContent-Length: {}\r\n\r\n"
 
 
-class Lifespan:
-    """The application as granian wants it: the engine opens with the server's process and closes with it."""
+class Asgi:
+    """The application as ASGI servers want it: the engine opens with the server's process and closes with it.
+
+    It watches for no client that goes away: that would cost an ASGI application a task more for each poll.
+    """
 
     def __init__(self, file: Path) -> None:
         self._engine = SqsEngine(Database(file))
@@ -52,7 +57,7 @@ class Lifespan:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Serve a request, or start and stop."""
         if scope["type"] != "lifespan":
-            await self._application(scope, receive, send)
+            await self._serve(scope, receive, send)
             return
         await receive()
         await self._engine.open()
@@ -61,13 +66,31 @@ class Lifespan:
         await self._engine.close()
         await send({"type": "lifespan.shutdown.complete"})
 
+    async def _serve(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        query = scope["query_string"].decode("latin-1")
+        head = Request(method=scope["method"], path=scope["path"], query=query, headers=headers)
+        exchange = self._application.begin(head)
+        more = True
+        while more:
+            message = await receive()
+            exchange.feed(message.get("body", b""))
+            more = message.get("more_body", False)
+        answer = await exchange.answer()
+        if answer is None:
+            return
+        encoded = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+        encoded.append((b"content-length", str(len(answer.body)).encode()))
+        await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+        await send({"type": "http.response.body", "body": answer.body})
+
 
 if FILE in os.environ:
-    app = Lifespan(Path(os.environ[FILE]))
+    app = Asgi(Path(os.environ[FILE]))
 
 
 @contextmanager
-def uvicorn(file: Path) -> Iterator[tuple[int, int]]:
+def own(file: Path) -> Iterator[tuple[int, int]]:
     """`fanfold serve`; yields its process id and port."""
     command = [sys.executable, "-m", "fanfold", "serve", str(file), "--listen", "127.0.0.1:0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603 - our own command
@@ -76,23 +99,15 @@ def uvicorn(file: Path) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def granian(file: Path) -> Iterator[tuple[int, int]]:
-    """The same application under granian with one worker; yields its process id and port."""
+def asgi(server: str, file: Path) -> Iterator[tuple[int, int]]:
+    """The same application under an ASGI server with one worker; yields its process id and port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "granian",
-        "--interface",
-        "asgi",
-        "--workers",
-        "1",
-        "--loop",
-        "asyncio",
-        "--no-log",
-    ]
-    command += ["--port", str(port), "--http", "1", "--backpressure", "5000", "http_servers:app"]
+    options = {
+        "uvicorn": "--http httptools --loop uvloop --no-access-log --log-level warning --no-server-header",
+        "granian": "--interface asgi --workers 1 --loop uvloop --no-log --http 1 --backpressure 5000",
+    }[server]
+    command = [sys.executable, "-m", server, *options.split(), "--port", str(port), "http_servers:app"]
     environ = os.environ | {FILE: str(file)}
     with subprocess.Popen(command, env=environ, cwd=Path(__file__).parent) as process:  # noqa: S603 - as above
         _until_up(port)
@@ -240,12 +255,17 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, {platform.machine()}")
-    for server in (uvicorn, granian):
-        if importlib.util.find_spec(server.__name__) is None:
-            print(f"{server.__name__}: not installed")
+    servers: dict[str, Callable[[Path], AbstractContextManager[tuple[int, int]]]] = {
+        "fanfold": own,
+        "uvicorn": partial(asgi, "uvicorn"),
+        "granian": partial(asgi, "granian"),
+    }
+    for name, server in servers.items():
+        if importlib.util.find_spec(name) is None:
+            print(f"{name}: not installed")
             continue
         with tempfile.TemporaryDirectory() as folder, server(Path(folder) / "bench.db") as (pid, port):
-            print(f"{server.__name__} {version(server.__name__)}")
+            print(f"{name} {version(name)}")
             measure(pid, port, options)
 
 

@@ -43,15 +43,17 @@ Start = Callable[[], AbstractContextManager[Endpoint]]
 
 
 @contextmanager
-def fanfold(*options: str, file: Path | None = None) -> Iterator[Endpoint]:
+def fanfold(*options: str, file: Path | None = None, synchronous: str = "FULL") -> Iterator[Endpoint]:
     """`fanfold serve`, durable, on a throw-away file unless one is given."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "fanfold", "serve", str(file or Path(folder, "serve.db"))]
+        path = (file or Path(folder, "serve.db")).absolute()
+        command = [sys.executable, "-m", "fanfold", "serve", f"sqlite:///{path}?synchronous={synchronous}"]
         with _process([*command, "--listen", "127.0.0.1:0", "--json", *options], stdout=subprocess.PIPE) as process:
             line = process.stdout.readline() if process.stdout is not None else b""
             if not line:
                 raise UnavailableError("`fanfold serve` ended before it said where it listens; its error is above")
-            yield Endpoint(name="fanfold", url=json.loads(line)["url"], version=__version__, pid=process.pid)
+            name = "fanfold" if synchronous == "FULL" else f"fanfold, {synchronous}"
+            yield Endpoint(name=name, url=json.loads(line)["url"], version=__version__, pid=process.pid)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
-from endpoint_asgi import Answer
+from endpoint_requests import Answer
 from fanfold.endpoint import address
 from fanfold.endpoint.server import HttpServer
 from fanfold.service import Deadline

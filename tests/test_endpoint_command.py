@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import urllib.request
 
 import boto3
@@ -80,15 +79,6 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
 @pytest.mark.parametrize("name", ["with space", "x" * 81, "a.b"])
 def test_a_queue_that_sqs_would_not_create_is_refused(file, name):
     assert f"--create {name}" in refusal(file, "--listen", "127.0.0.1:0", "--create", name)
-
-
-@pytest.mark.parametrize("missing", ["uvicorn", "httptools"])
-def test_a_missing_extra_is_one_line_with_the_cure(file, monkeypatch, missing):
-    for module in [name for name in sys.modules if name.startswith(("uvicorn", "httptools", "fanfold.endpoint"))]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, missing, None)
-    said = refusal(file)
-    assert said == f"Error: fanfold serve needs {missing}: pip install 'fanfold[serve]'\n"
 
 
 def test_the_start_line_for_scripts_says_where(file):

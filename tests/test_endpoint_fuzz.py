@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
 from urllib.parse import quote_plus
 from xml.etree import ElementTree as ET
 
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoint_asgi import FakeEngine, application, ask
+from endpoint_requests import FakeEngine, application, ask
 from fanfold.endpoint.access import Key, Role, Signed
+from fanfold.endpoint.connections import Connection, Connections
 from fanfold.endpoint.model import sqs_model
 from fanfold.testing import FakeClock
 
@@ -123,6 +125,98 @@ def test_deep_nesting_is_refused(depth):
     for opened in (b"[", b'{"a":'):
         answer = served(b'{"QueueUrl":' + opened * (depth // 10), headers={"x-amz-target": "AmazonSQS.ListQueues"})
         assert_well_formed(answer, json_asked=True)
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written, and passes on no more once it is closed or reading is paused."""
+
+    def __init__(self):
+        super().__init__()
+        self.written, self.closed, self.paused = b"", False, False
+
+    def write(self, data):
+        self.written += data
+
+    def close(self):
+        self.closed = True
+
+    abort = close
+
+    def is_closing(self):
+        return self.closed
+
+    def pause_reading(self):
+        self.paused = True
+
+    def resume_reading(self):
+        self.paused = False
+
+    def get_extra_info(self, name, default=None):
+        return ("127.0.0.1", 9324) if name == "sockname" else default
+
+
+async def quiet(wire):
+    """Let the connection go on until it waits for more, or has closed."""
+    turns = 5
+    while turns or (wire.paused and not wire.closed):
+        turns = max(0, turns - 1)
+        await asyncio.sleep(0)
+
+
+async def say(pieces):
+    """Send pieces over a connection; answers what came back."""
+    wire, every = Wire(), Connections(application(FakeEngine()).begin, most=1, scheme="http")
+    connection = Connection(every)
+    connection.connection_made(wire)
+    for piece in pieces:
+        await quiet(wire)
+        if not wire.closed:
+            connection.data_received(piece)
+    await quiet(wire)
+    connection.connection_lost(None)
+    assert every.open == set()
+    return wire.written
+
+
+def statuses(written):
+    """The answers' statuses, where they are whole answers and nothing else."""
+    found = []
+    while written:
+        head, _, rest = written.partition(b"\r\n\r\n")
+        line, *headers = head.split(b"\r\n")
+        found.append(int(line.removeprefix(b"HTTP/1.1 ")[:3]))
+        lengths = [int(header[15:]) for header in headers if header.startswith(b"content-length:")]
+        written = rest[sum(lengths) :]
+    return found
+
+
+lines = st.sampled_from(["POST / HTTP/1.1", "GET /?Action=ListQueues HTTP/1.1", "GET /health HTTP/1.0",
+                         "PUT * HTTP/1.1", "CONNECT a:1 HTTP/1.1", "GET http://[::1]/0/q#f HTTP/1.1",
+                         "POST /0/q HTTP/1.1"])  # fmt: skip
+said = st.sampled_from(["Host: localhost", "Host: a b", "X-Amz-Target: AmazonSQS.ListQueues", "Connection: close",
+                        "Content-Length: 2", "Content-Length: 5", "Content-Length: 99999999", "Upgrade: h2c",
+                        "Transfer-Encoding: chunked", "Expect: 100-continue", "Connection: Upgrade", " folded",
+                        "Accept: application/json", "X: \x80"])  # fmt: skip
+ends = st.sampled_from([b"", b"{}", b"2\r\n{}\r\n0\r\n\r\n", b"0\r\nA: b\r\n\r\n", b"fffffffffffffffff\r\n", b"\r\n"])
+heads = st.builds(
+    lambda line, headers: "\r\n".join([line, *headers, "", ""]).encode("latin-1"), lines, st.lists(said, max_size=6)
+)
+streams = st.lists(st.one_of(heads, ends, st.binary(max_size=40)), max_size=8).map(b"".join)
+
+
+@given(stream=streams, cuts=st.lists(st.integers(0, 400), max_size=5))
+def test_any_bytes_over_a_connection_get_whole_answers_or_none(stream, cuts):
+    places = [0, *sorted(cuts), len(stream)]
+    pieces = [stream[start:end] for start, end in pairwise(places)]
+    written = asyncio.run(say([piece for piece in pieces if piece]))
+    assert set(statuses(written)) <= {100, 200, 400, 403, 404, 405, 413, 431, 501}
+
+
+@given(stream=streams, size=st.integers(1, 9))
+def test_how_bytes_are_cut_up_changes_no_answer(stream, size):
+    whole = statuses(asyncio.run(say([stream])))
+    cut = statuses(asyncio.run(say([stream[n : n + size] for n in range(0, len(stream), size)])))
+    assert [status for status in cut if status != 100] == [status for status in whole if status != 100]
 
 
 def guard():

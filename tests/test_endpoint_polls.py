@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from endpoint_asgi import Client, FakeEngine
-from fanfold.endpoint.polls import Polls
-from fanfold.endpoint.reading import ClientGoneError
+from endpoint_requests import FakeEngine
+from fanfold.endpoint.polls import Client, ClientGoneError, Polls
 from fanfold.engine.errors import SqsError
 from fanfold.engine.service import CallContext
 
@@ -48,9 +47,8 @@ def polls(engine):
 
 
 async def begun(polls, waiting, client):
-    """A receive that waits, of a client whose request was read."""
-    await client.receive()
-    poll = asyncio.ensure_future(polls.receive(REQUEST, CONTEXT, client.receive))
+    """A receive that waits."""
+    poll = asyncio.ensure_future(polls.receive(REQUEST, CONTEXT, client))
     await waiting.begun.wait()
     return poll
 
@@ -60,7 +58,6 @@ async def test_a_receive_answers_what_the_engine_does(polls, waiting, client, en
     waiting.answer.set_result(MESSAGES)
     assert await poll == MESSAGES
     assert engine.calls == [("ReceiveMessage", REQUEST)]
-    assert engine.given_back == []
 
 
 async def test_a_refusal_is_the_clients(polls, waiting, client):
@@ -78,13 +75,19 @@ async def test_a_client_that_goes_away_ends_its_receive(polls, waiting, client):
     assert waiting.answer.cancelled()
 
 
-async def test_what_came_in_the_moment_in_which_the_client_went_away_goes_back(polls, waiting, client, engine):
-    poll = await begun(polls, waiting, client)
+async def test_a_client_that_was_gone_before_its_receive_began_takes_nothing(polls, client, engine):
     client.leave()
-    waiting.answer.set_result(MESSAGES)
     with pytest.raises(ClientGoneError):
-        await poll
-    assert engine.given_back == [(REQUEST["QueueUrl"], ["h1", "h2"])]
+        await polls.receive(REQUEST, CONTEXT, client)
+    assert engine.calls == []
+
+
+async def test_a_client_that_goes_away_after_its_receive_ends_nothing(polls, waiting, client):
+    poll = await begun(polls, waiting, client)
+    waiting.answer.set_result(MESSAGES)
+    await poll
+    client.leave()
+    assert client.poll is None
 
 
 async def test_a_server_that_ends_its_requests_ends_their_receives(polls, waiting, client):

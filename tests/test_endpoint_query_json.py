@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from fanfold.endpoint import query_json
+from fanfold.endpoint.faults import no_action
 from fanfold.engine.errors import SqsError
 
 
@@ -58,3 +59,8 @@ def test_an_error_has_the_query_protocols_code():
     assert (response.status, error["Type"]) == (400, "Sender")
     assert error["Code"] == "AWS.SimpleQueueService.NonExistentQueue"
     assert document(response)["RequestId"] == "the-id"
+
+
+def test_what_is_no_request_at_all_is_told_so_in_xml_as_on_aws():
+    refused = query_json.failure(no_action(), "the-id")
+    assert (refused.status, b"<UnknownOperationException" in refused.body) == (404, True)

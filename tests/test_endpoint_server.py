@@ -7,8 +7,8 @@ import ssl
 import pytest
 import trustme
 
-from endpoint_asgi import FakeEngine, application
 from endpoint_http import connected, request, serving, until_refused
+from endpoint_requests import FakeEngine, application
 from fanfold.endpoint import address, connections, server
 from fanfold.errors import ConfigurationError
 from fanfold.service import Deadline
@@ -170,8 +170,8 @@ async def test_line_ends_between_requests_do_not_keep_a_connection(monkeypatch):
 async def test_a_poll_may_wait_for_longer_than_a_request_may_take_to_come(monkeypatch, polls):
     ticks = asyncio.Semaphore(0)
     monkeypatch.setattr(connections, "READ_SECONDS", 0)
-    look = connections.BoundedConnection.close_if_late
-    monkeypatch.setattr(connections.BoundedConnection, "close_if_late", lambda self: (look(self), ticks.release()))
+    look = connections.Connection.close_if_late
+    monkeypatch.setattr(connections.Connection, "close_if_late", lambda self, now: (look(self, now), ticks.release()))
     async with serving(application(FakeEngine(ReceiveMessage=polls))) as served, connected(served.port) as client:
         client.ask("ReceiveMessage")
         await polls.begun.wait()
@@ -189,14 +189,14 @@ async def test_a_client_that_does_not_take_its_answer_is_let_go(monkeypatch):
         kept.connect(("127.0.0.1", served.port))
         kept.sendall(request("ReceiveMessage"))
         lost = asyncio.Event()
-        monkeypatch.setattr(connections.BoundedConnection, "connection_lost", told(lost))
+        monkeypatch.setattr(connections.Connection, "connection_lost", told(lost))
         await lost.wait()
         kept.close()
 
 
 def told(event):
-    """uvicorn's `connection_lost` that also sets `event`."""
-    before = connections.BoundedConnection.connection_lost
+    """`connection_lost` that also sets `event`."""
+    before = connections.Connection.connection_lost
 
     def connection_lost(self, error):
         before(self, error)

@@ -436,7 +436,7 @@ async def test_a_rerun_waits_for_a_fold_that_is_being_claimed(postgres, ledger, 
     await run(ledger, "a", **DEAD)
     advanced(holder, schema, rows.advance([Claim(fan_out_id="f1", task_name=FOLD_NAME, generation=0, worker="w")], []))
     rerun = asyncio.create_task(ledger.rerun("f1"))
-    await waiting_for_a_lock(postgres, "rerun")
+    await waiting_for_a_lock(postgres, "run_again")
     holder.commit()
     assert (await rerun).fan_out.fold_state is None
     [answer] = await ledger.claim([Claim(fan_out_id="f1", task_name="a", generation=1, worker="w")])

@@ -9,6 +9,8 @@ from urllib.parse import quote
 import pytest
 
 from fanfold.ledgers.postgres import PostgresLedger
+from fanfold.ledgers.protocol import Claim, Finish
+from fanfold.model import FOLD_NAME
 from ledgering import everything, large, run
 from postgres_server import schema_of
 
@@ -25,8 +27,11 @@ BOUNDED = {"fan_outs_pkey", "fan_outs_open", "tasks_folding"}
 SORTED = ("lock_fan_outs", "fan_out_id = ANY", "position", "ORDER BY c.n")
 
 
-@pytest.fixture
-async def explained(postgres, tmp_path, clock, monkeypatch):
+OPEN, OVER = "most of it is open", "most of it is over"
+
+
+@pytest.fixture(params=[OPEN, OVER])
+async def explained(postgres, tmp_path, clock, monkeypatch, request):
     """A ledger with some fan-outs, and the plans (query and its nodes) of what it is asked from then on."""
     schema, plans = schema_of(tmp_path), []
     ledger = PostgresLedger(f"{postgres.url}?schema={schema}&options={quote(OPTIONS)}", clock=clock)
@@ -34,6 +39,9 @@ async def explained(postgres, tmp_path, clock, monkeypatch):
     for number in range(50):
         await ledger.open(large(42, fan_out_id=f"old{number}", entity_id=f"doc-{number}"))
         await run(ledger, "t0", fan_out_id=f"old{number}")
+        if request.param == OVER:
+            await ledger.cancel(f"old{number}")
+            await run(ledger, FOLD_NAME, fan_out_id=f"old{number}")
     await ledger.close()
     postgres.execute(f"ANALYZE {schema}.fan_outs", f"ANALYZE {schema}.tasks")
 
@@ -82,6 +90,24 @@ async def test_no_statement_reads_a_table_from_end_to_end(explained, clock):
     assert {query: reads for query, reads in found.items() if not ("LIMIT" in query and set(reads) <= BOUNDED)} == {}
 
 
+async def test_what_workers_ask_most_is_looked_up_by_keys_alone_whatever_was_open_when_it_was_planned(explained):
+    ledger, plans = explained
+    for number in range(16):
+        await ledger.open(large(42, fan_out_id=f"f{number}"))
+    for name in (f"t{number}" for number in range(42)):
+        keys = [(f"f{number}", name) for number in range(16)]
+        await ledger.claim([Claim(fan_out_id=key, task_name=name, generation=0, worker="w") for key, name in keys])
+        await ledger.finish([Finish(fan_out_id=key, task_name=name, attempt=1, result="1") for key, name in keys])
+    found = {(query, reads) for query, plan in plans for reads in whole(plan)}
+    assert found == set()
+    indexes = {node["Index Name"] for _, plan in plans for node in plan if "Index Name" in node}
+    used = {index for index in indexes if not index.startswith("pg_")}
+    assert used <= {"fan_outs_fan_out_id_key", "fan_outs_pkey", "tasks_pkey", "tasks_waiting"}
+    lookups = [node for _, plan in plans for node in plan if node.get("Index Name") == "tasks_waiting"]
+    assert {node.get("Filter") for node in lookups} == {None}
+
+
+@pytest.mark.parametrize("explained", [OPEN], indirect=True)
 async def test_nothing_is_sorted_but_what_belongs_to_one_call(explained, clock):
     ledger, plans = explained
     await everything(ledger, clock)

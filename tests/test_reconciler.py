@@ -384,10 +384,34 @@ async def test_a_ledger_that_is_away_ends_the_round(make, ledger, clock, done, m
 # Forgetting
 
 
-async def test_what_is_kept_no_longer_is_forgotten(reconciler, ledger, clock):
+async def test_without_a_completion_what_is_kept_no_longer_is_forgotten(make, ledger, clock):
     await opened(ledger, "a", keep=60.0)
     await finish(ledger, "a")
     clock.advance(60)
+    await make(announce=None).reconcile(ledger)
+    assert await ledger.get("f1") is None
+
+
+async def test_what_is_kept_no_longer_is_forgotten_when_its_completion_is_over(reconciler, ledger, clock):
+    await opened(ledger, "a", keep=60.0)
+    await finish(ledger, "a")
+    clock.advance(60)
+    await reconciler.reconcile(ledger)
+    await finish(ledger, FOLD_NAME)
+    assert await ledger.get("f1") is not None
+    await reconciler.reconcile(ledger)
+    assert await ledger.get("f1") is None
+
+
+async def test_a_completion_that_never_began_is_waited_for_as_long_as_its_message_may_be_there(
+    reconciler, ledger, clock, queue
+):
+    await opened(ledger, "a", keep=60.0)
+    await finish(ledger, "a")
+    clock.advance(queue.retention + limits.MAX_VISIBILITY - 1)
+    await reconciler.reconcile(ledger)
+    assert await ledger.get("f1") is not None
+    clock.advance(2)
     await reconciler.reconcile(ledger)
     assert await ledger.get("f1") is None
 

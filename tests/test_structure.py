@@ -45,7 +45,7 @@ MAY_IMPORT = {
 ENGINE_WITH_SQL = """actions_attributes actions_moves actions_queues actions_receive actions_send actions_settle
 attempts counting desk doorbell leases mover moves moving queues receiving sending stocks upkeep"""
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|WITH)\s")
-HEAVY = ["boto3", "botocore", "click", "confluent_kafka", "httptools", "psycopg", "rich", "uvicorn"]
+HEAVY = ["boto3", "botocore", "click", "confluent_kafka", "httptools", "psycopg", "rich", "uvloop"]
 
 
 def layer_of(module):
@@ -102,8 +102,7 @@ def test_imports_are_absolute():
                              "fanfold.sources.publisher", "fanfold.sources.schemas"}),
         ("botocore", {"fanfold.brokers.boto", "fanfold.brokers.route", "fanfold.endpoint.model",
          "fanfold.endpoint.signing", "fanfold.ledgers.dynamodb.client"}),
-        ("httptools", {"fanfold.brokers.connections"}),  # the endpoint has it through uvicorn's class
-        ("uvicorn", {"fanfold.endpoint.connections", "fanfold.endpoint.server"}),
+        ("httptools", {"fanfold.brokers.connections", "fanfold.endpoint.connections"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
          "fanfold.database", "fanfold.ledgers.openings",
                      "fanfold.ledgers.rows", "fanfold.ledgers.writes",

@@ -119,6 +119,11 @@ def decode(body: str) -> Task:
     return task
 
 
+def configs(of: Mapping[str, Mapping[str, Json]]) -> dict[str, str]:
+    """Tasks' configurations, by their names, as JSON texts. Raises as `to_json`."""
+    return {name: to_json(config, what=f"config of {name!r}") for name, config in of.items()}
+
+
 def to_json(value: Json, *, what: str) -> str:
     """`value` as compact JSON text.
 

@@ -68,6 +68,7 @@ class Database:
         self._users = 0
         self._guard = threading.Lock()
         self._pid = os.getpid()
+        self._patient = True
         self._turns = Turns(path.with_name(path.name + "-turn"))
         self._writer = ConnectionThread("fanfold-writer", self._connect, self._write_group)
         self._reader = ConnectionThread("fanfold-reader", self._connect, self._read_group)
@@ -138,6 +139,7 @@ class Database:
         return future
 
     def _start(self) -> None:
+        self._patient = True
         try:
             self._prepare()
             self._writer.start()
@@ -185,6 +187,7 @@ class Database:
 
     def _write_group(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
         try:
+            self._let_wait(connection, patient=True)
             with self._turns:
                 results = _transact(connection, "BEGIN IMMEDIATE", [operation for operation, _ in jobs])
         except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
@@ -197,16 +200,21 @@ class Database:
         if not self._turns.take_at_once():
             return False
         try:
-            connection.execute("PRAGMA busy_timeout=0")
+            self._let_wait(connection, patient=False)
             results = _transact(connection, "BEGIN IMMEDIATE", [operation for operation, _ in jobs])
         except Exception:  # noqa: BLE001 - it was rolled back; the writer's thread finds out whose fault it was
             return False
         finally:
-            connection.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000:.0f}")
             self._turns.pass_on()
         for (_, future), result in zip(jobs, results, strict=True):
             future.set_result(result)
         return True
+
+    def _let_wait(self, connection: sqlite3.Connection, *, patient: bool) -> None:
+        """Whether the writer's connection waits for other programs' locks; said only where it changes, as it costs."""
+        if patient != self._patient:
+            connection.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000 if patient else 0:.0f}")
+            self._patient = patient
 
     def _write_failed(self, connection: sqlite3.Connection, jobs: Sequence[Job], error: Exception) -> None:
         if len(jobs) == 1 or _concerns_all(error):

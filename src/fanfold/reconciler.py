@@ -170,7 +170,9 @@ class Reconciler(Service):
         self._telemetry.emit("fold.resent", entity_id=fan_out.entity_id, fan_out_id=fan_out.fan_out_id)
 
     async def _forget(self, ledger: Ledger) -> None:
-        await ledger.purge()
+        # A fold that was never claimed may still be sent, or wait in the queue; without an `on_complete` there is none.
+        patience = max(HORIZON, self._broker.retention + limits.MAX_VISIBILITY)
+        await ledger.purge(unfolded_for=patience if self._announce is not None else 0.0)
 
     async def _by_itself(self, fan_out: FanOut, act: Awaitable[None]) -> None:
         """What one fan-out can't have done keeps no other from it: a group strategy that raises, a refused message."""

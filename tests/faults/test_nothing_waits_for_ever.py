@@ -113,9 +113,9 @@ async def test_a_fold_that_nobody_sent_before_the_last_message_was_gone_is_sent(
     assert (fan_out.fold_state, runs) == (TaskState.SUCCEEDED, [("fold", Ended.CANCELLED)])
 
 
-async def test_a_fold_that_began_and_expired_in_the_queue_is_sent_anew(app, runs, clock, settled):
-    kept = FanOutOptions(keep=(await app.broker()).retention + 2 * limits.MAX_VISIBILITY)
-    enqueued = await app.enqueue_async("doc-1", ["a", "b"], options=kept)
+@pytest.mark.parametrize("keep", [60.0, 30 * 86_400.0], ids=["kept for a minute", "kept for a month"])
+async def test_a_fold_that_began_and_expired_in_the_queue_is_sent_anew(app, runs, clock, settled, keep):
+    enqueued = await app.enqueue_async("doc-1", ["a", "b"], options=FanOutOptions(keep=keep))
     await app.fan_out(enqueued.fan_out_id).cancel_async()
     begun = Claim(fan_out_id=enqueued.fan_out_id, task_name=FOLD_NAME, generation=0, worker="dies")
     await (await app._open()).ledger.claim([begun])

@@ -11,7 +11,6 @@ import click
 
 from fanfold.cli import logs
 from fanfold.cli.common import beside
-from fanfold.errors import MissingExtraError
 from fanfold.settings import resolve
 from fanfold.urls import SqliteUrl, is_sqlite, parse_sqlite
 
@@ -98,19 +97,15 @@ def serve(
     settings = resolve({"region": region, "grace": grace})
     address = parse_sqlite(file) if is_sqlite(file) else SqliteUrl(path=Path(file))
     plan = _plan(address, settings.region or "us-east-1", options)
-    from fanfold.endpoint.process import run_endpoint  # noqa: PLC0415 - needs the extra, as _plan has checked
+    from fanfold.endpoint.process import run_endpoint  # noqa: PLC0415 - as above
 
     run_endpoint(plan, grace=settings.grace, on_start=_announce_json if as_json else _announce)
 
 
 def _plan(file: SqliteUrl, region: str, options: dict[str, Any]) -> Plan:
-    try:
-        from fanfold.endpoint import address, keys  # noqa: PLC0415 - the other commands needn't load the server
-        from fanfold.endpoint.endpoint import Plan  # noqa: PLC0415 - as above
-    except ModuleNotFoundError as error:
-        if error.name not in ("uvicorn", "httptools"):
-            raise
-        raise MissingExtraError(f"fanfold serve needs {error.name}: pip install 'fanfold[serve]'") from error
+    from fanfold.endpoint import address, keys  # noqa: PLC0415 - the other commands needn't load the server
+    from fanfold.endpoint.endpoint import Plan  # noqa: PLC0415 - as above
+
     return Plan(
         file=file.path,
         synchronous=file.synchronous,

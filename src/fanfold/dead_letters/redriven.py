@@ -11,7 +11,7 @@ import msgspec
 
 from fanfold import codec, ids
 from fanfold.errors import InvalidInputError
-from fanfold.model import DeadLetter, Failure, Json, Message, Task, TaskRecord, TaskState
+from fanfold.model import FOLD_NAME, DeadLetter, Failure, Json, Message, Task, TaskRecord, TaskState
 
 Edit = Callable[[Task], Task]
 """Changes a task's configuration or metadata before it is sent back; never its names."""
@@ -63,6 +63,20 @@ def message(letter: DeadLetter, edit: Edit | None = None, *, generation: int | N
         again = ids.deduplication_id(task.entity_id, task.task_name, task.fan_out_id, task.generation)
     body = codec.encode_body(task)
     return Message(body=body, group_id=group_id, deduplication_id=again, attributes=letter.attributes)
+
+
+def new_config(letter: DeadLetter, record: TaskRecord | None, edit: Edit | None) -> dict[str, Mapping[str, Json]]:
+    """What the ledger is to be told of the configuration that a letter is sent with: nothing where it knows it."""
+    task = letter.task
+    if task is None or task.task_name == FOLD_NAME:
+        return {}
+    config = (edit(task) if edit is not None else task).task_config
+    return {task.task_name: config} if record is not None and record.task_config != config else {}
+
+
+def as_known(config: Mapping[str, Json] | None) -> Edit | None:
+    """The edit that gives a task the configuration that the ledger has of it (None: no edit)."""
+    return None if config is None else lambda task: dataclasses.replace(task, task_config=config)
 
 
 def _anew(task: Task, edit: Edit | None, generation: int) -> Task:

@@ -13,7 +13,7 @@ from fanfold.dead_letters.redriven import Edit, Verdict
 from fanfold.dead_letters.standing import fan_out_of, standing
 from fanfold.dead_letters.tally import Tally, text_of
 from fanfold.ledgers.protocol import Finish, Ledger, Unsent
-from fanfold.model import FOLD_NAME, DeadLetter, TaskRecord
+from fanfold.model import FOLD_NAME, DeadLetter, Json, TaskRecord
 from fanfold.telemetry import Telemetry, fields_of
 
 T = TypeVar("T")
@@ -31,11 +31,24 @@ class _Decided:
     verdict: Verdict
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A letter to send, with its task's generation (None: the letter's next).
+
+    `config` is what the ledger has of a task that began anew before, in a redrive that may have edited it.
+    """
+
+    letter: DeadLetter
+    generation: int | None = None
+    config: Mapping[str, Json] | None = None
+
+
 class SendingBack:
     """Sends a piece of the chosen letters back to their queue.
 
     1. Where the ledger says that a task has been sent back and has begun, or is over, its letter is only a leftover.
-    2. The ledger lets the others begin anew, pending, in their fan-out's next generation.
+    2. The ledger lets the others begin anew, pending, in their fan-out's next generation, with the configuration that
+       an edit has given them: if nobody lives to send it, the workers will.
     3. They are sent in it, and their acceptance is waited for. Where that is all that waits in the fan-out, the ledger
        notes that it is sent; otherwise the workers look after the rest, as they do for every producer that died.
     4. What is answered may be deleted: what was sent, and the leftovers.
@@ -54,7 +67,7 @@ class SendingBack:
         decided = [
             _Decided(one, known, redriven.verdict(one, known)) for one, known in zip(piece, records, strict=True)
         ]
-        reopened = await self._reopen([d for d in decided if d.verdict is Verdict.RERUN])
+        reopened = await self._reopen([d for d in decided if d.verdict is Verdict.RERUN], edit)
         over = [d.verdict is Verdict.LEFTOVER or _superseded(d.letter, reopened) for d in decided]
         leftovers = [d.letter for d, is_over in zip(decided, over, strict=True) if is_over]
         tally.leftovers += len(leftovers)
@@ -63,8 +76,8 @@ class SendingBack:
         await self._note_sent(reopened, sent)
         return sent + leftovers
 
-    async def _reopen(self, dead: Sequence[_Decided]) -> dict[str, Unsent]:
-        """Let dead tasks begin anew; answers what now waits in their fan-outs."""
+    async def _reopen(self, dead: Sequence[_Decided], edit: Edit | None) -> dict[str, Unsent]:
+        """Let dead tasks begin anew, with the configurations that they are sent with; answers what now waits there."""
         if self._ledger is None or not dead:
             return {}
         ledger = self._ledger
@@ -72,40 +85,42 @@ class SendingBack:
         if deaths := [death(d.letter) for d in dead if d.record is not None and not d.record.state.terminal]:
             await ledger.finish(deaths)
         names: dict[str, list[str]] = {}
+        configs: dict[str, dict[str, Mapping[str, Json]]] = {}
         for d in dead:
             if d.letter.task is not None:
-                names.setdefault(fan_out_of(d.letter) or "", []).append(d.letter.task.task_name)
+                fan_out_id = fan_out_of(d.letter) or ""
+                names.setdefault(fan_out_id, []).append(d.letter.task.task_name)
+                configs.setdefault(fan_out_id, {}).update(redriven.new_config(d.letter, d.record, edit))
         opened: dict[str, Unsent] = {}
         for some in _pieces(list(names.items()), _AT_ONCE):
-            answers = await asyncio.gather(*(ledger.rerun(fan_out_id, of) for fan_out_id, of in some))
+            answers = await asyncio.gather(*(ledger.rerun(key, of, configs=configs[key]) for key, of in some))
             opened |= {key: unsent for (key, _), unsent in zip(some, answers, strict=True) if unsent is not None}
         return opened
 
-    def _generations(
-        self, decided: Iterable[_Decided], reopened: dict[str, Unsent], tally: Tally
-    ) -> list[tuple[DeadLetter, int | None]]:
-        """The letters to send, each with its task's generation (None: the letter's next)."""
-        found: list[tuple[DeadLetter, int | None]] = []
+    def _generations(self, decided: Iterable[_Decided], reopened: dict[str, Unsent], tally: Tally) -> list[_Wanted]:
+        """The letters to send."""
+        found: list[_Wanted] = []
         begun = {(key, name): unsent.fan_out.generation for key, unsent in reopened.items() for name in _begun(unsent)}
         for d in decided:
             if d.verdict is Verdict.SEND:
-                found.append((d.letter, None))
+                found.append(_Wanted(d.letter))
             elif d.verdict is Verdict.RESEND and d.record is not None:
-                found.append((d.letter, d.record.generation))
+                found.append(_Wanted(d.letter, d.record.generation, d.record.task_config))
             elif d.verdict is Verdict.RERUN and d.letter.task is not None:
                 generation = begun.get((fan_out_of(d.letter) or "", d.letter.task.task_name))
                 if generation is None:
                     tally.fail(_not_begun(d.letter.task.task_name, str(fan_out_of(d.letter))))
                 else:
-                    found.append((d.letter, generation))
+                    found.append(_Wanted(d.letter, generation))
         return found
 
-    async def _send(
-        self, wanted: Sequence[tuple[DeadLetter, int | None]], tally: Tally, edit: Edit | None
-    ) -> list[DeadLetter]:
-        messages = [redriven.message(letter, edit, generation=generation) for letter, generation in wanted]
+    async def _send(self, wanted: Sequence[_Wanted], tally: Tally, edit: Edit | None) -> list[DeadLetter]:
+        messages = [
+            redriven.message(each.letter, edit or redriven.as_known(each.config), generation=each.generation)
+            for each in wanted
+        ]
         results = await self._broker.send(messages)
-        sent = [letter for (letter, _), result in zip(wanted, results, strict=True) if result.error is None]
+        sent = [each.letter for each, result in zip(wanted, results, strict=True) if result.error is None]
         for result in results:
             if result.error is not None:
                 tally.fail(text_of(result.error))

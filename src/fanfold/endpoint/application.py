@@ -1,27 +1,27 @@
-"""The endpoint as an ASGI application."""
+"""What the endpoint does with a request, whichever way it came."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from fanfold import ids
 from fanfold.endpoint import faults, json_protocol, query_json, query_protocol
 from fanfold.endpoint.access import Guard
-from fanfold.endpoint.exchange import Request, Response
+from fanfold.endpoint.exchange import Headers, Request, Response
 from fanfold.endpoint.model import members, sqs_model
-from fanfold.endpoint.polls import Polls, Receiver
-from fanfold.endpoint.reading import ClientGoneError, Receive, Room, Scope, head_of, whole
+from fanfold.endpoint.polls import Client, ClientGoneError, Polls, Receiver
+from fanfold.endpoint.reading import Body, Room, check_head
 from fanfold.engine.errors import SqsError
 from fanfold.engine.service import CallContext
 from fanfold.errors import FanfoldError
 
 logger: Final = logging.getLogger("fanfold.endpoint")
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _METHODS: Final = ("POST", "GET")
 _UNREAD: Final = (405, 413)
 """Answers after which what is left of a body isn't waited for."""
@@ -57,10 +57,10 @@ class Visit:
 class Application:
     """Answers HTTP requests with what the engine says.
 
-    1. Looks at the head: bounds, signature's key. What fails here is answered without reading the body.
-    2. Reads the body within bounds; checks the signature over it.
-    3. Parses, by the request's protocol; checks the key's rights; calls the engine.
-    4. Answers. A fault of ours is logged with the request's id and answered as `InternalFailure`.
+    1. `begin` looks at the head: bounds, signature's key. What fails here is answered without reading the body.
+    2. The exchange takes the body within bounds; checks the signature over it.
+    3. It parses, by the request's protocol; checks the key's rights; calls the engine.
+    4. It answers. A fault of ours is logged with the request's id and answered as `InternalFailure`.
 
     It never answers 500 to anything that a client can send.
     """
@@ -74,74 +74,117 @@ class Application:
         report: Callable[[Visit], None] = lambda _visit: None,
         new_id: Callable[[], str] = ids.random_uuid,
     ) -> None:
-        """`report` hears of each request after its answer; `health` answers `GET /health`, given the waiting polls."""
-        self._engine = engine
-        self._guard = guard
-        self._health = health
-        self._report = report
-        self._new_id = new_id
-        self._room = Room()
-        self._polls = Polls(engine)
+        """`report` hears of each request as it is answered; `health` answers `GET /health`, given the waiting polls."""
+        self.engine = engine
+        self.guard = guard
+        self.health = health
+        self.report = report
+        self.new_id = new_id
+        self.room = Room()
+        self.polls = Polls(engine)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            return
-        visit, started = Visit(self._new_id()), time.perf_counter()
-        try:
-            response = await self._respond(scope, receive, visit)
-        except ClientGoneError:
-            return
-        await _send(send, response, visit.request_id)
-        visit.status, visit.seconds = response.status, time.perf_counter() - started
-        self._report(visit)
+    def begin(self, head: Request) -> Exchange:
+        """A request whose head has come."""
+        return Exchange(self, head)
 
-    async def _respond(self, scope: Scope, receive: Receive, visit: Visit) -> Response:
-        wire = _wire(dict(scope["headers"]))
-        visit.method = scope["method"]
+
+class Exchange:
+    """One request on its way to its answer.
+
+    `feed` it its body, then await `answer`, once. Where `refused` is an answer, that is the answer, and the rest of the
+    body isn't needed. `leave` says that the client has gone away.
+    """
+
+    def __init__(self, application: Application, head: Request) -> None:
+        self._application = application
+        self._head = head
+        self._started = time.perf_counter()
+        self._visit = Visit(application.new_id(), head.method)
+        self._wire = _wire(head.headers)
+        self._body = Body(application.room)
+        self._client = Client()
+        self._asks_health = head.path == "/health" and head.method in ("GET", "HEAD")
+        self.refused: Response | None = None
+        self._attempt(self._admit)
+
+    def feed(self, part: bytes) -> None:
+        """Take a part of the body."""
+        if self.refused is None:
+            self._attempt(lambda: self._body.add(part))
+
+    def leave(self) -> None:
+        """The client has gone: there is nobody to answer, and a receive takes nothing."""
+        self._client.leave()
+        self._body.release()
+
+    async def answer(self) -> Response | None:
+        """The answer, or None where there is nobody any more to take it."""
+        if self.refused is not None:
+            return self.refused
         try:
-            head = head_of(scope)
-            if head.path == "/health" and head.method in ("GET", "HEAD"):
-                return await self._health(self._polls.waiting)
-            return await self._serve(wire, head, receive, visit)
-        except SqsError as error:
-            visit.error = error.shape
-            return wire.failure(error, visit.request_id)
+            response = await self._respond()
         except ClientGoneError:
+            return None
+        except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the cause
-            visit.error = type(error).__name__
-            return wire.failure(_fault(error, visit), visit.request_id)
-
-    async def _serve(self, wire: Wire, head: Request, receive: Receive, visit: Visit) -> Response:
-        if head.method not in _METHODS:
-            raise faults.not_allowed(head.method)
-        visit.key_id = self._guard.admit(head)
-        request, taken = await whole(head, receive, self._room)
-        try:
-            self._guard.verify(request)
-            visit.action, payload = _parsed(wire, request)
-            visit.queue = str(payload.get("QueueUrl", payload.get("QueueName", ""))).rpartition("/")[2]
-            self._guard.allow(visit.key_id, visit.action, visit.queue)
-            result = await self._call(visit.action, payload, request, receive)
-            return wire.answer(visit.action, result, visit.request_id)
+            response = self._failure(error)
         finally:
-            self._room.give(taken)
+            self._body.release()
+        return self._finished(response)
 
-    async def _call(
-        self, action: str, payload: Mapping[str, Any], request: Request, receive: Receive
-    ) -> Mapping[str, Any]:
-        context = CallContext(request.base_url, request.headers.get("x-amzn-trace-id"))
+    def _admit(self) -> None:
+        check_head(self._head)
+        if not self._asks_health:
+            if self._head.method not in _METHODS:
+                raise faults.not_allowed(self._head.method)
+            self._visit.key_id = self._application.guard.admit(self._head)
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._body.release()
+            self.refused = self._finished(self._failure(error))
+
+    async def _respond(self) -> Response:
+        if self._asks_health:
+            return await self._application.health(self._application.polls.waiting)
+        body = self._body.whole()
+        request = replace(self._head, body=body) if body else self._head
+        self._application.guard.verify(request)
+        self._visit.action, payload = _parsed(self._wire, request)
+        self._visit.queue = str(payload.get("QueueUrl", payload.get("QueueName", ""))).rpartition("/")[2]
+        self._application.guard.allow(self._visit.key_id, self._visit.action, self._visit.queue)
+        result = await self._call(self._visit.action, payload)
+        return self._wire.answer(self._visit.action, result, self._visit.request_id)
+
+    async def _call(self, action: str, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        context = CallContext(self._head.base_url, self._head.headers.get("x-amzn-trace-id"))
         if action == "ReceiveMessage":
-            return await self._polls.receive(payload, context, receive)
-        return await self._engine.call(action, payload, context)
+            return await self._application.polls.receive(payload, context, self._client)
+        return await self._application.engine.call(action, payload, context)
+
+    def _failure(self, error: Exception) -> Response:
+        if not isinstance(error, SqsError):
+            self._visit.error = type(error).__name__
+            return self._wire.failure(_fault(error, self._visit), self._visit.request_id)
+        self._visit.error = error.shape
+        return self._wire.failure(error, self._visit.request_id)
+
+    def _finished(self, response: Response) -> Response:
+        self._visit.status, self._visit.seconds = response.status, time.perf_counter() - self._started
+        self._application.report(self._visit)
+        closing = {"connection": "close"} if response.status in _UNREAD else {}
+        headers = {**response.headers, "x-amzn-requestid": self._visit.request_id, **closing}
+        return Response(response.status, response.body, headers)
 
 
-def _wire(headers: Mapping[bytes, bytes]) -> Wire:
+def _wire(headers: Headers) -> Wire:
     """The protocol that a request speaks, or asks to be answered in; its headers may be worth nothing yet."""
-    if b"x-amz-target" in headers:
+    if "x-amz-target" in headers:
         return json_protocol
-    return query_json if query_json.CONTENT_TYPE in headers.get(b"accept", b"").decode("latin-1") else query_protocol
+    return query_json if query_json.CONTENT_TYPE in headers.get("accept", "") else query_protocol
 
 
 def _parsed(wire: Wire, request: Request) -> tuple[str, dict[str, Any]]:
@@ -157,15 +200,3 @@ def _fault(error: Exception, visit: Visit) -> SqsError:
         return faults.busy("The queue's file can't be written now; try again")
     logger.error("request %s (%s) failed", visit.request_id, visit.action or visit.method, exc_info=error)
     return faults.internal()
-
-
-async def _send(send: Send, response: Response, request_id: str) -> None:
-    headers = {
-        **response.headers,
-        "x-amzn-requestid": request_id,
-        "content-length": str(len(response.body)),
-        **({"connection": "close"} if response.status in _UNREAD else {}),
-    }
-    encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": response.status, "headers": encoded})
-    await send({"type": "http.response.body", "body": response.body})

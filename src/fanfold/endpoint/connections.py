@@ -1,103 +1,332 @@
-"""Connections within bounds, on uvicorn: how many, how long a request may take to come, and an answer to go."""
+"""A client's connection: HTTP/1.1 within bounds, taken apart by httptools (llhttp in its strict mode).
+
+An ASGI server would cost each request more than all of SQS's rules do (`docs/sqs.md`), and bounds neither how long a
+request may take to come nor how large its headers may be.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+
+from fanfold.endpoint import answers
+from fanfold.endpoint.exchange import Request, Response
 
 READ_SECONDS: Final = 30.0
 """Time for a whole request to arrive, and for the first one of a connection to begin."""
 WRITE_SECONDS: Final = 30.0
 """Time for a client to take what it asked for, once the buffers are full."""
-IDLE_SECONDS: Final = 65
+IDLE_SECONDS: Final = 65.0
 """Time between two requests. Longer than SDKs keep a connection in their pools for, or they would race with us."""
 MAX_HEAD: Final = 128 * 1024
-"""Bytes of a request line with its headers; a GET carries its message in there."""
-_REFUSAL: Final = b"HTTP/1.1 %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+"""Bytes of a request beside its body: its line and headers (a GET carries its message in there), and what frames its
+chunks."""
 
 
-class BoundedConnection(HttpToolsProtocol):
-    """A connection of uvicorn's that takes note of what it waits for.
+class Served(Protocol):
+    """A request on its way: `application.Exchange`."""
 
-    uvicorn itself bounds the time between requests only. A client that sends a byte a minute, that never reads, or
-    whose headers don't end, would keep a connection and its memory for ever.
+    refused: Response | None
+
+    def feed(self, part: bytes) -> None:
+        """Take a part of the body."""
+
+    def leave(self) -> None:
+        """The client has gone."""
+
+    async def answer(self) -> Response | None:
+        """The answer; None for nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A request that has come whole: whether the connection stays open behind it, and whether it was a HEAD."""
+
+    served: Served
+    keep: bool
+    bare: bool
+
+
+class Connections:
+    """All connections of a server, and what they have in common.
+
+    `begin` takes a request's head; `most` is how many connections there may be at once; `scheme` http or https.
     """
 
-    limit: int
-    """How many connections there may be at once; set by `limited_to`."""
+    def __init__(self, begin: Callable[[Request], Served], *, most: int, scheme: str) -> None:
+        self.begin = begin
+        self.most = most
+        self.scheme = scheme
+        self.open: set[Connection] = set()
+        self.closing = False
+        self.emptied = asyncio.Event()
+        self.emptied.set()
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def add(self, connection: Connection) -> bool:
+        """One more; answers whether it may stay."""
+        self.open.add(connection)
+        self.emptied.clear()
+        return not self.closing and len(self.open) <= self.most
+
+    def discard(self, connection: Connection) -> None:
+        """One has ended."""
+        self.open.discard(connection)
+        if not self.open:
+            self.emptied.set()
+
+    def close(self) -> None:
+        """Let each connection end: now, or with its next answer where it owes one."""
+        self.closing = True
+        for connection in list(self.open):
+            connection.close_if_idle()
+
+    def abort(self) -> None:
+        """End all of them now."""
+        for connection in list(self.open):
+            connection.abort()
+
+    def close_late(self) -> None:
+        """End those whose clients have taken too long."""
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.open):
+            connection.close_if_late(now)
+
+
+class Connection(asyncio.Protocol):
+    """A connection: one answer at a time, in the order of the requests.
+
+    1. Takes requests apart. What comes behind one that is being worked on waits, and no more is read meanwhile.
+    2. Refuses what is malformed, too long in its head, or too late; nothing is read after that.
+    3. Writes an answer whole; a client that doesn't take it is let go.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._all = connections
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._parser = httptools.HttpRequestParser(self)
         self._reading_since: float | None = None
         self._writing_since: float | None = None
-        self._in_head = True  # or before it
-        self._begun = 0
-        self._head_bytes = 0
+        self._idle_since: float | None = None
+        self._beside_body = 0
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._in_head = True
+        self._coming: Served | None = None
+        self._waiting: deque[_Turn] = deque()
+        self._current: Served | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._last = False  # what comes behind the last request isn't looked at
+        self._refusal = 0
+        self._over = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take it, or refuse it where there are too many."""
-        super().connection_made(transport)
-        self._reading_since = self.loop.time()
-        if len(self.connections) > self.limit:
-            self._refuse(b"503 Service Unavailable")
+        self._transport = transport
+        self._reading_since = self._loop.time()
+        if not self._all.add(self):
+            self._refuse(503)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason
+        """The client has gone, or we have closed."""
+        self._over = True
+        for served in (self._current, self._coming, *(turn.served for turn in self._waiting)):
+            if served is not None:
+                served.leave()
+        self._waiting.clear()
+        self._all.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; refuse headers that don't end."""
-        if self.transport.is_closing():
-            return
-        idle, begun = self._reading_since is None, self._begun
-        super().data_received(data)
-        if idle and begun == self._begun:
-            self._reading_since = self.loop.time()  # line ends between two requests, for instance
-        self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
-        if self._head_bytes > MAX_HEAD and not self.transport.is_closing():
-            self._refuse(b"431 Request Header Fields Too Large")
-
-    def on_message_begin(self) -> None:
-        """A request begins to arrive."""
-        super().on_message_begin()
-        self._reading_since = self.loop.time()
-        self._in_head = True
-        self._begun += 1
-
-    def on_headers_complete(self) -> None:
-        """Its head is there."""
-        self._in_head = False
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """All of it is there."""
-        self._reading_since = None
-        super().on_message_complete()
+        """Take what came apart."""
+        if self._reading_since is None:
+            self._reading_since = self._loop.time()  # also line ends between two requests
+        self._beside_body += len(data)
+        while data and not self._over and not self._last:
+            data = self._parse(data)
+        if self._beside_body > MAX_HEAD and not self._over and not self._last:
+            self._refuse(431)
 
     def pause_writing(self) -> None:
         """The client takes less than it asked for."""
-        self._writing_since = self.loop.time()
-        super().pause_writing()
+        self._writing_since = self._loop.time()
 
     def resume_writing(self) -> None:
         """It goes on."""
         self._writing_since = None
-        super().resume_writing()
+        self._go_on()
 
-    def close_if_late(self) -> None:
+    def close_if_late(self, now: float) -> None:
         """End the connection where its client has taken too long."""
-        now = self.loop.time()
-        if self._reading_since is not None and now - self._reading_since > READ_SECONDS:
-            self._refuse(b"408 Request Timeout")
-        elif self._writing_since is not None and now - self._writing_since > WRITE_SECONDS:
-            self.transport.abort()
+        if self._writing_since is not None:
+            if now - self._writing_since > WRITE_SECONDS:
+                self.abort()
+        elif self._current is not None or self._over:
+            return
+        elif self._reading_since is not None:
+            if now - self._reading_since > READ_SECONDS:
+                self._refuse(408)
+        elif self._idle_since is not None and now - self._idle_since > IDLE_SECONDS:
+            self._close()
 
-    def _refuse(self, status: bytes) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.write(_REFUSAL % status)
-            self.transport.close()
+    def close_if_idle(self) -> None:
+        """End the connection unless it owes an answer: to a request whose head has come."""
+        if self._current is None and self._coming is None and not self._waiting:
+            self._close()
+
+    def abort(self) -> None:
+        """End the connection now, and what it waits for."""
+        self._over = True
+        self._transport.abort()
+        if self._task is not None:
+            self._task.cancel()
+
+    # What httptools calls while it takes a request apart.
+
+    def on_message_begin(self) -> None:
+        """A request begins to come."""
+        self._reading_since = self._loop.time()
+        self._url, self._headers, self._in_head = b"", {}, True
+        if self._current is not None:
+            self._transport.pause_reading()
+
+    def on_url(self, part: bytes) -> None:
+        """A part of its target."""
+        self._url += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; what comes behind the body isn't looked at."""
+        if self._in_head:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            self._headers[key] = f"{self._headers[key]},{text}" if key in self._headers else text
+
+    def on_headers_complete(self) -> None:
+        """Its head is there."""
+        self._in_head = False
+        if self._over:
+            return
+        if self._parser.should_upgrade() and self._has_body():
+            self._refuse(501)  # httptools takes what follows for the other protocol's, and we would for a request
+            return
+        self._coming = self._all.begin(self._request())
+        if self._coming.refused is not None:
+            self._answer_early(self._coming, self._coming.refused)
+        elif self._current is None and self._headers.get("expect", "").lower() == "100-continue":
+            self._transport.write(answers.CONTINUE)
+
+    def on_body(self, part: bytes) -> None:
+        """A part of its body."""
+        self._beside_body -= len(part)
+        if self._coming is not None and not self._over:
+            self._coming.feed(part)
+            if self._coming.refused is not None:
+                self._answer_early(self._coming, self._coming.refused)
+
+    def on_message_complete(self) -> None:
+        """All of it is there."""
+        self._reading_since, self._beside_body = None, 0
+        coming, self._coming = self._coming, None
+        if coming is not None and not self._over:
+            turn = self._turn(coming)
+            self._last = not turn.keep
+            self._waiting.append(turn)
+            self._go_on()
+
+    def _parse(self, data: bytes) -> bytes:
+        """Parse; answers what is left, which is something only where the client asks for another protocol."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as asked:
+            return data[asked.args[0] :]  # HTTP/1.1 lets us stay with it
+        except httptools.HttpParserError:
+            if not self._over and not self._last:
+                self._refuse(400)
+        return b""
+
+    def _has_body(self) -> bool:
+        return "transfer-encoding" in self._headers or self._headers.get("content-length", "0") != "0"
+
+    def _request(self) -> Request:
+        path, query = _target(self._url)
+        self._headers.setdefault("host", _address(self._transport))
+        return Request(
+            method=self._parser.get_method().decode("latin-1"),
+            path=path,
+            query=query,
+            headers=self._headers,
+            scheme=self._all.scheme,
+        )
+
+    def _turn(self, served: Served) -> _Turn:
+        return _Turn(served, self._parser.should_keep_alive(), self._parser.get_method() == b"HEAD")
+
+    def _answer_early(self, served: Served, response: Response) -> None:
+        """Answer before the body is there, unless others are to be answered first; the body is then dropped."""
+        if self._current is not None or self._waiting:
+            return
+        turn = self._turn(served)
+        self._coming = None
+        self._write(response, keep=turn.keep and "expect" not in self._headers, bare=turn.bare)
+
+    def _go_on(self) -> None:
+        """Begin with the next request, if there is one, and read on if there is none."""
+        if self._current is not None or self._writing_since is not None or self._over:
+            return
+        if self._waiting:
+            turn = self._waiting.popleft()
+            self._current = turn.served
+            self._task = self._loop.create_task(self._serve(turn))
+        elif self._refusal:
+            self._refuse(self._refusal)
         else:
-            self.transport.abort()  # in the middle of an answer nothing can be said
+            if self._reading_since is not None:
+                self._reading_since = self._loop.time()  # it couldn't go on while we weren't reading
+            self._transport.resume_reading()
+
+    async def _serve(self, turn: _Turn) -> None:
+        response = await turn.served.answer()
+        self._current = self._task = None
+        if response is not None:
+            self._write(response, keep=turn.keep, bare=turn.bare)
+            self._go_on()
+
+    def _write(self, response: Response, *, keep: bool, bare: bool) -> None:
+        if self._over:
+            return
+        keep = keep and not self._all.closing and "connection" not in response.headers
+        self._transport.write(answers.encoded(response, keep=keep, bare=bare))
+        self._idle_since = self._loop.time()
+        if not keep:
+            self._close()
+
+    def _refuse(self, status: int) -> None:
+        """Say why and close, after the answers to what came before; nothing more is read."""
+        self._last = True
+        if self._current is None and not self._waiting and self._writing_since is None:
+            self._transport.write(answers.encoded(Response(status, b""), keep=False))
+            self._close()
+        else:
+            self._refusal = status
+
+    def _close(self) -> None:
+        self._over = True
+        self._transport.close()
 
 
-def limited_to(connections: int) -> type[BoundedConnection]:
-    """The class for a server with so many connections; uvicorn makes them itself."""
-    return type("Connection", (BoundedConnection,), {"limit": connections})
+def _target(url: bytes) -> tuple[str, str]:
+    """Path and query of a request's target, which may be a whole URL."""
+    if not url.startswith(b"/"):
+        parsed = httptools.parse_url(url)
+        url = (parsed.path or b"") + (b"?" + parsed.query if parsed.query else b"")
+    path, _, query = url.partition(b"#")[0].decode("latin-1").partition("?")
+    return path, query
+
+
+def _address(transport: asyncio.Transport) -> str:
+    """What a client that sends no Host has called us, as far as we know."""
+    host, port = transport.get_extra_info("sockname")[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -10,7 +10,7 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """An HTTP request that was read whole.
+    """An HTTP request: its head, and its body once that was read.
 
     `path` is as the client sent it, percent-encoded; so is `query`. Header names are lower case; a header that came
     several times has its values joined by commas, as signatures have it.
@@ -20,7 +20,7 @@ class Request:
     path: str
     query: str
     headers: Headers
-    body: bytes
+    body: bytes = b""
     scheme: str = "http"
 
     @property

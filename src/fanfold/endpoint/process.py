@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from fanfold.endpoint.endpoint import Endpoint, Plan
-from fanfold.runner import Signals
+from fanfold.loops import new_event_loop
+from fanfold.runner import Signals, signals_as_before
 from fanfold.service import Deadline
 
 _GARBAGE: Final = 50_000
@@ -24,7 +25,8 @@ def run_endpoint(plan: Plan, *, grace: float, on_start: Callable[[Endpoint], Non
     Raises:
         ConfigurationError, StorageError: the plan can't be carried out.
     """
-    asyncio.run(_serve(plan, grace, on_start))
+    with signals_as_before(), asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(plan, grace, on_start))
 
 
 async def _serve(plan: Plan, grace: float, on_start: Callable[[Endpoint], None]) -> None:

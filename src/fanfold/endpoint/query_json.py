@@ -14,7 +14,7 @@ import msgspec
 
 from fanfold.endpoint import query_protocol
 from fanfold.endpoint.exchange import Response
-from fanfold.endpoint.faults import code_of, fault_of
+from fanfold.endpoint.faults import NO_ACTION, code_of, fault_of
 from fanfold.endpoint.model import Shape, element, entry_names, members, sqs_model
 from fanfold.engine.errors import SqsError
 
@@ -32,7 +32,9 @@ def answer(action: str, result: Mapping[str, Any], request_id: str) -> Response:
 
 
 def failure(error: SqsError, request_id: str) -> Response:
-    """An error."""
+    """An error; one that says that this is no request at all is in XML all the same, as on AWS."""
+    if error.shape == NO_ACTION:
+        return query_protocol.failure(error, request_id)
     text = error.query_message or error.message
     described = {"Type": fault_of(error), "Code": code_of(error), "Message": text, "Detail": None}
     return _response(error.status, {"Error": described, "RequestId": request_id})

@@ -1,31 +1,37 @@
-"""The endpoint as a server: the engine, the application and uvicorn, started and stopped in order."""
+"""The endpoint's HTTP server: sockets, TLS and connections, started and stopped in order."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import resource
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
-import uvicorn
-
-from fanfold.endpoint.connections import IDLE_SECONDS, BoundedConnection, limited_to
+from fanfold.endpoint.connections import READ_SECONDS, Connection, Connections, Served
+from fanfold.endpoint.exchange import Request
 from fanfold.errors import ConfigurationError
 from fanfold.service import Deadline, Service
 
 _MOST_FILES: Final = 65_536
 _SPARE_FILES: Final = 128
 """File descriptors that aren't connections: the database's, the log's, the loop's."""
-_TICKS_A_SECOND: Final = 10
-_RING_AGAIN: Final = 0.05
+_LOOK_SECONDS: Final = 1.0
+"""Between two looks for clients that are late."""
+_RING_AGAIN: Final = 0.02
 """Seconds between two calls of `end_polls` while the server stops: a poll may begin just after one."""
 
 
+class Serving(Protocol):
+    """What requests are handed to: `Application`."""
+
+    def begin(self, head: Request) -> Served:
+        """A request whose head has come."""
+
+
 class HttpServer(Service):
-    """uvicorn under our lifecycle, with our bounds on connections.
+    """Takes connections, within bounds.
 
     1. `start` returns when connections are accepted.
     2. `stop` takes no more of them, has the waiting polls answered, and lets every request that has come be answered;
@@ -36,7 +42,7 @@ class HttpServer(Service):
 
     def __init__(
         self,
-        application: Any,
+        application: Serving,
         sockets: list[socket.socket],
         *,
         end_polls: Callable[[], None],
@@ -49,90 +55,71 @@ class HttpServer(Service):
             ConfigurationError: certificate and private key can't be used.
         """
         super().__init__()
+        self._application = application
         self._sockets = sockets
-        self._server = _Server(_config(application, certificate, private_key), end_polls)
-        self._serving: asyncio.Task[None] | None = None
+        self._end_polls = end_polls
+        self._tls = _tls(certificate, private_key) if certificate else None
+        self._listeners: list[asyncio.Server] = []
+        self._connections: Connections | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def _start(self) -> None:
-        self._serving = asyncio.create_task(self._server.serve(self._sockets))
-        ready = asyncio.create_task(self._server.ready.wait())
-        await asyncio.wait((self._serving, ready), return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        if self._serving.done():
-            await self._serving
+        connections = Connections(self._application.begin, most=_connections(), scheme="https" if self._tls else "http")
+        loop, patience = asyncio.get_running_loop(), READ_SECONDS if self._tls else None
+        for bound in self._sockets:
+            listener = await loop.create_server(
+                lambda: Connection(connections), sock=bound, ssl=self._tls, ssl_handshake_timeout=patience
+            )
+            self._listeners.append(listener)
+        self._connections = connections
+        self._looking = asyncio.create_task(self._look(connections))
 
     async def _stop(self, deadline: Deadline) -> None:
-        if self._serving is None:
+        await self._accept_no_more()
+        if self._connections is None or self._looking is None:
             return
-        self._server.should_exit = True
-        await deadline.wait([self._serving])
-        self._server.give_up()
-        await self._serving
+        # Every connection knows that it closes with its next answer before a poll gets an empty one, so that its
+        # client doesn't come back at once.
+        self._connections.close()
+        ended = asyncio.create_task(self._answer_polls(self._connections))
+        await deadline.wait([ended])
+        ended.cancel()
+        self._looking.cancel()
+        self._connections.abort()
+        await self._connections.emptied.wait()
 
+    async def _accept_no_more(self) -> None:
+        # What asyncio accepts in the very turn in which its server closes would never be closed.
+        for bound in self._sockets:
+            asyncio.get_running_loop().remove_reader(bound)
+        for _ in range(2):
+            await asyncio.sleep(0)
+        for listener in self._listeners:
+            listener.close()
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, end_polls: Callable[[], None]) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-        self._end_polls = end_polls
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    def give_up(self) -> None:
-        """Wait for nothing that is under way; asyncio's own wait for open connections would, from Python 3.12 on."""
-        self.force_exit = True
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-
-    async def on_tick(self, counter: int) -> bool:
-        if counter % _TICKS_A_SECOND == 0:
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, BoundedConnection):
-                    connection.close_if_late()
-        return await super().on_tick(counter)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # The task begins when `super` first waits. By then every connection knows that it closes with its next answer,
-        # so that a client that gets an empty one doesn't come back at once.
-        ending = asyncio.create_task(self._answer_polls())
-        await super().shutdown(sockets)
-        ending.cancel()
-
-    async def _answer_polls(self) -> None:
-        while True:
+    async def _answer_polls(self, connections: Connections) -> None:
+        ended = False
+        while not ended:
             self._end_polls()
-            await asyncio.sleep(_RING_AGAIN)
+            await asyncio.sleep(_RING_AGAIN)  # also for what was accepted as the listeners closed
+            ended = not connections.open
+
+    async def _look(self, connections: Connections) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            connections.close_late()
 
 
-def _config(application: Any, certificate: str | None, private_key: str | None) -> uvicorn.Config:
-    config = uvicorn.Config(
-        application,
-        http=limited_to(_connections()),
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=IDLE_SECONDS,
-        ssl_certfile=certificate,
-        ssl_keyfile=private_key,
-    )
+def _tls(certificate: str, private_key: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        config.load()
+        context.load_cert_chain(certificate, private_key)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
             f"--certificate {certificate} with --private-key {private_key}: {error}; both must be readable PEM files "
             "that belong together"
         ) from error
-    return config
+    return context
 
 
 def _connections() -> int:

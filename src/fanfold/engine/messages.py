@@ -56,6 +56,8 @@ def size(body: str, attributes: Mapping[str, Attribute]) -> int:
 
 def encode(attributes: Mapping[str, Attribute]) -> str:
     """Message attributes as they are stored."""
+    if not attributes:
+        return "{}"
     return msgspec.json.encode({name: _stored(attribute) for name, attribute in attributes.items()}).decode()
 
 
@@ -183,7 +185,9 @@ def _bad_character(character: str) -> str:
 
 
 def _length(part: str | bytes | None) -> int:
-    return len(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part or b"")
+    if isinstance(part, str) and not part.isascii():
+        return len(part.encode("utf-8", "surrogatepass"))
+    return len(part or "")
 
 
 def _is_binary(kind: str) -> bool:

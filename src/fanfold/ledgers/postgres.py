@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from psycopg.rows import DictRow
 
+from fanfold import codec
 from fanfold.clock import Clock, SystemClock
 from fanfold.ledgers import postgres_rows as rows
 from fanfold.ledgers.endings import CANCELLED_BY
@@ -16,7 +17,7 @@ from fanfold.ledgers.postgres_company import Company
 from fanfold.ledgers.postgres_connections import Connections
 from fanfold.ledgers.postgres_opening import open_fan_out
 from fanfold.ledgers.postgres_schema import migrate
-from fanfold.ledgers.protocol import Cancelled, Claim, Claimed, Finish, Opened, Plan, Recorded, Unsent
+from fanfold.ledgers.protocol import Cancelled, Claim, Claimed, Configs, Finish, Opened, Plan, Recorded, Unsent
 from fanfold.model import Ended, FanOut, TaskRecord
 
 _REASONS: Final = rows.encode(CANCELLED_BY)
@@ -92,12 +93,18 @@ class PostgresLedger:
         return None
 
     async def rerun(
-        self, fan_out_id: str, task_names: Sequence[str] | None = None, *, failed_only: bool = True
+        self,
+        fan_out_id: str,
+        task_names: Sequence[str] | None = None,
+        *,
+        failed_only: bool = True,
+        configs: Configs | None = None,
     ) -> Unsent | None:
         """Let terminal tasks start anew."""
         names = None if task_names is None else list(task_names)
-        how = {"names": names, "failed_only": failed_only, "now": self._clock.now()}
-        [answer] = await self._run("rerun", fan_out_id=fan_out_id, **how)
+        others = rows.encode(codec.configs(configs or {}))
+        how = {"names": names, "failed_only": failed_only, "configs": others, "now": self._clock.now()}
+        [answer] = await self._run("run_again", fan_out_id=fan_out_id, **how)
         found = await self._run("whole", fan_out_id=fan_out_id) if answer["found"] else []
         return rows.unsent(found[0], found[0]["tasks"]) if found else None
 
@@ -155,10 +162,11 @@ class PostgresLedger:
         """Take or keep a role."""
         return bool(await self._run("lead", role=role, holder=holder, seconds=seconds, now=self._clock.now()))
 
-    async def purge(self, *, limit: int = 1000) -> int:
+    async def purge(self, *, unfolded_for: float = 0.0, limit: int = 1000) -> int:
         """Forget fan-outs that are kept no longer."""
-        [answer] = await self._run("purge", limit=limit, now=self._clock.now())
-        return int(answer["purged"])
+        now = self._clock.now()
+        [answer] = await self._run("forget", limit=limit, since=now - unfolded_for, now=now)
+        return int(answer["forgotten"])
 
     def _migrate(self) -> None:
         with self._connections.connect() as connection:

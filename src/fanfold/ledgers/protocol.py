@@ -15,6 +15,9 @@ import msgspec
 
 from fanfold.model import Ended, Failure, FanOut, FanOutOptions, Json, TaskRecord, TaskSpec, TaskState
 
+Configs = Mapping[str, Mapping[str, Json]]
+"""Configurations of tasks, by their names."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -172,12 +175,19 @@ class Ledger(Protocol):
         """
 
     async def rerun(
-        self, fan_out_id: str, task_names: Sequence[str] | None = None, *, failed_only: bool = True
+        self,
+        fan_out_id: str,
+        task_names: Sequence[str] | None = None,
+        *,
+        failed_only: bool = True,
+        configs: Configs | None = None,
     ) -> Unsent | None:
         """Let terminal tasks (named ones, or all; with `failed_only` those that didn't succeed) start anew.
 
         They are pending, in the fan-out's next generation, which ends without an early end or a deadline and has a fold
         of its own. Answers what must be sent: no tasks, and the same generation, where there was nothing to re-run.
+        `configs` are what those that begin anew get instead of their configurations, in the same write: whoever sends
+        their messages later sends these.
         With the name `FOLD_NAME` and no task to re-run, a fan-out that is complete, and whose fold is dead, begins its
         next generation for the sake of another fold alone: it stays complete, and the caller sends that fold.
         None: there is no such fan-out.
@@ -227,5 +237,10 @@ class Ledger(Protocol):
     async def lead(self, role: str, holder: str, seconds: float) -> bool:
         """Take or keep a role that one at a time may have, for so many seconds from now. False: another has it."""
 
-    async def purge(self, *, limit: int = 1000) -> int:
-        """Forget up to `limit` fan-outs that are kept no longer; answers how many."""
+    async def purge(self, *, unfolded_for: float = 0.0, limit: int = 1000) -> int:
+        """Forget up to `limit` fan-outs that are kept no longer; answers how many.
+
+        Never one whose fold has begun and isn't over, however long that takes: its message may be lost, and then only
+        the ledger knows of it. One whose fold never began goes only `unfolded_for` seconds after that was due: as long
+        as a message of it may be under way, or is still to be sent.
+        """

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from fanfold import sql
+from fanfold import codec, sql
 from fanfold.clock import Clock, SystemClock
 from fanfold.connection_thread import Operation, T
 from fanfold.database import Database
 from fanfold.ledgers import openings, rows, writes
-from fanfold.ledgers.protocol import Cancelled, Claim, Claimed, Finish, Opened, Plan, Recorded, Unsent
-from fanfold.model import Ended, FanOut, TaskRecord
+from fanfold.ledgers.protocol import Cancelled, Claim, Claimed, Configs, Finish, Opened, Plan, Recorded, Unsent
+from fanfold.model import FOLD_NAME, Ended, FanOut, TaskRecord
 from fanfold.urls import parse_sqlite
 
 _SQL: Final = rows.SQL
@@ -86,13 +86,17 @@ class SqliteLedger:
         return await self._write(lambda connection: writes.cancel(connection, fan_out_id, task_names, ended, now))
 
     async def rerun(
-        self, fan_out_id: str, task_names: Sequence[str] | None = None, *, failed_only: bool = True
+        self,
+        fan_out_id: str,
+        task_names: Sequence[str] | None = None,
+        *,
+        failed_only: bool = True,
+        configs: Configs | None = None,
     ) -> Unsent | None:
         """Let terminal tasks start anew."""
+        chosen = writes.Chosen(names=task_names, failed_only=failed_only, configs=codec.configs(configs or {}))
         now = self._clock.now()
-        return await self._write(
-            lambda connection: writes.rerun(connection, fan_out_id, task_names, now, failed_only=failed_only)
-        )
+        return await self._write(lambda connection: writes.rerun(connection, fan_out_id, chosen, now))
 
     async def get(self, fan_out_id: str) -> FanOut | None:
         """One fan-out with its tasks."""
@@ -146,10 +150,11 @@ class SqliteLedger:
         values = {"role": role, "holder": holder, "seconds": seconds, "now": self._clock.now()}
         return await self._write(lambda connection: connection.execute(_SQL["lead"], values).rowcount) > 0
 
-    async def purge(self, *, limit: int = 1000) -> int:
+    async def purge(self, *, unfolded_for: float = 0.0, limit: int = 1000) -> int:
         """Forget fan-outs that are kept no longer."""
         now = self._clock.now()
-        return await self._write(lambda connection: writes.purge(connection, now, limit))
+        values = {"now": now, "since": now - unfolded_for, "fold": FOLD_NAME, "limit": limit}
+        return await self._write(lambda connection: writes.purge(connection, values))
 
     async def _open_piece_by_piece(self, plan: Plan, now: float) -> Opened:
         begun = await self._write(lambda connection: openings.begin(connection, plan, now))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fanfold import codec
@@ -60,31 +61,34 @@ def cancel(
     return Cancelled(task_names=names, fold_due=due is not None, generation=due or 0)
 
 
-def rerun(
-    connection: sqlite3.Connection,
-    fan_out_id: str,
-    task_names: Iterable[str] | None,
-    now: float,
-    *,
-    failed_only: bool,
-) -> Unsent | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What a re-run lets begin anew: names (None: all), only what failed, and new configurations as JSON, by name."""
+
+    names: Iterable[str] | None
+    failed_only: bool
+    configs: Mapping[str, str]
+
+
+def rerun(connection: sqlite3.Connection, fan_out_id: str, chosen: Chosen, now: float) -> Unsent | None:
     """Let terminal tasks start anew, in the fan-out's next generation."""
     number = _number(connection, fan_out_id)
     if number is None:
         return None
-    names = _terminal(connection, number) if task_names is None else list(task_names)
-    values = [{"number": number, "task_name": name, "failed_only": failed_only, "now": now} for name in names]
+    names = _terminal(connection, number) if chosen.names is None else list(chosen.names)
+    common = {"number": number, "failed_only": chosen.failed_only, "now": now}
+    values = [common | {"task_name": name, "task_config": chosen.configs.get(name)} for name in names]
     if connection.executemany(SQL["rerun_task"], values).rowcount > 0:
         connection.execute(SQL["reopen"], {"number": number, "now": now})
         connection.execute(SQL["forget_fold"], (number, FOLD_NAME))
-    elif FOLD_NAME in names and connection.execute(SQL["refold"], {"number": number, "fold": FOLD_NAME}).rowcount:
+    elif FOLD_NAME in names and connection.execute(SQL["refold"], common | {"fold": FOLD_NAME}).rowcount:
         connection.execute(SQL["forget_fold"], (number, FOLD_NAME))
     return rows.unsent_of(connection, fan_out_id)
 
 
-def purge(connection: sqlite3.Connection, now: float, limit: int) -> int:
-    """Forget fan-outs that are kept no longer; answers how many."""
-    numbers = connection.execute(SQL["expired"], (now, limit)).fetchall()
+def purge(connection: sqlite3.Connection, values: Mapping[str, Any]) -> int:
+    """Forget fan-outs that are kept no longer, by the values of `expired`; answers how many."""
+    numbers = connection.execute(SQL["expired"], values).fetchall()
     connection.executemany(SQL["forget_tasks"], numbers)
     connection.executemany(SQL["forget_fan_out"], numbers)
     return len(numbers)

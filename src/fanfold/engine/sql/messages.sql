@@ -15,6 +15,10 @@ INSERT INTO deduplications (seq, stock, deduplication_id, message_id, expires_at
 ON CONFLICT (stock, deduplication_id) DO UPDATE SET
     seq = excluded.seq, message_id = excluded.message_id, expires_at = excluded.expires_at;
 
+-- name: oldest_window
+-- When the oldest window runs out.
+SELECT expires_at FROM deduplications WHERE seq > 0 ORDER BY seq LIMIT 1;
+
 -- name: forget
 -- Drops some of the oldest windows that have run out.
 DELETE FROM deduplications

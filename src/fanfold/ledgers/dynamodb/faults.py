@@ -65,7 +65,7 @@ def missing(table: str) -> LedgerError:
     """The error for a table that isn't there."""
     return LedgerError(
         f"ledger dynamodb://{table}: there is no such table in this region and account. Correct the URL, write "
-        f"?create=true into it, or make the table: fanfold.ledgers.dynamodb.table.create_table('dynamodb://{table}')"
+        f"?create=true into it, or make the table: fanfold provision QUEUE --ledger 'dynamodb://{table}' --yes"
     )
 
 

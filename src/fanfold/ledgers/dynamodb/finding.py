@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from fanfold.ledgers.dynamodb import concluding, noting, purging, reading, rerunning, shapes
 from fanfold.ledgers.dynamodb.shapes import Header
-from fanfold.ledgers.dynamodb.store import Store, together
+from fanfold.ledgers.dynamodb.store import Key, Store, together
 from fanfold.ledgers.dynamodb.wire import Item
 from fanfold.ledgers.protocol import Unsent
 from fanfold.model import FanOut
@@ -83,22 +83,31 @@ async def unended_folds(store: Store, since: float, limit: int) -> list[FanOut]:
     return await reading.summaries(store, [header for header in found if _waits_since(header, since)])
 
 
-async def purge(store: Store, now: float, limit: int) -> int:
-    """Forget fan-outs that are kept no longer, and clear away remains; answers how many were forgotten."""
-    due = await _due(store, "kept", "purge_at", {"until": now}, limit)
-    there = await store.get_many([(item["pk"], item["sk"]) for item in due])
-    expired = [item for item in there if item.get("purge_at", now + 1) <= now]
-    done = await together(_purge(store, item, now) for item in expired)
-    return sum(done)
+async def purge(store: Store, now: float, since: float, limit: int) -> int:
+    """Forget fan-outs that are kept no longer, and clear away remains; answers how many were forgotten.
+
+    Those that can't be yet stand in the index before the others, and hide none of them.
+    """
+    seen: set[Key] = set()
+    forgotten = 0
+    while forgotten < limit:
+        due = await _due(store, "kept", "purge_at", {"until": now}, limit + len(seen))
+        fresh = [key for item in due if (key := (item["pk"], item["sk"])) not in seen][: limit - forgotten]
+        if not fresh:
+            break
+        seen |= set(fresh)
+        expired = [item for item in await store.get_many(fresh) if item.get("purge_at", now + 1) <= now]
+        forgotten += sum(await together(_purge(store, item, now, since) for item in expired))
+    return forgotten
 
 
 def _waits_since(header: Header, since: float) -> bool:
     return header.fold_due and header.fold_state is not None and header.item["fold_at"] < since
 
 
-async def _purge(store: Store, item: Item, now: float) -> bool:
+async def _purge(store: Store, item: Item, now: float, since: float) -> bool:
     if item["sk"] == "header":
-        return await purging.forget(store, shapes.header_of(item), now)
+        return await purging.forget(store, shapes.header_of(item), now, since)
     await purging.clear(store, shapes.layout_of(item))
     return False
 

@@ -7,12 +7,12 @@ by whoever meets them there. Each step is conditional on the generation: two may
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from fanfold.ledgers.dynamodb import noting, reading, shapes
 from fanfold.ledgers.dynamodb.reading import Contents
-from fanfold.ledgers.dynamodb.shapes import Header, Layout, Stored
+from fanfold.ledgers.dynamodb.shapes import Header, Stored
 from fanfold.ledgers.dynamodb.store import Store, together
 from fanfold.ledgers.endings import CANCELLED_BY
 from fanfold.model import Ended
@@ -25,11 +25,12 @@ _IF_SWEEPING: Final = "nonce = :nonce AND generation = :generation AND attribute
 _AGAIN: Final = "ADD again :again DELETE done :done"
 _THERE: Final = "attribute_exists(pk)"
 _RESET: Final = (
-    "SET task_state = :pending, attempts = :none, generation = :generation, updated_at = :now "
-    "REMOVE task_result, task_failure, worker, claimed_by"
+    "REMOVE task_result, task_failure, worker, claimed_by "
+    "SET task_state = :pending, attempts = :none, generation = :generation, updated_at = :now"
 )
+_RESET_EDITED: Final = f"{_RESET}, task_config = :task_config"
 _IF_BEFORE: Final = "task_state IN (:succeeded, :dead, :cancelled) AND generation < :generation"
-_RERUN: Final = "REMOVE rerunning, rerun_names, rerun_failed_only"
+_RERUN: Final = "REMOVE rerunning, rerun_names, rerun_failed_only, rerun_token"
 _IF_RERUNNING: Final = "nonce = :nonce AND generation = :generation AND attribute_exists(rerunning)"
 
 _OPEN: Final = {"pending": "pending", "running": "running", "failed": "failed"}
@@ -82,24 +83,41 @@ async def _carry_out_rerun(store: Store, header: Header, now: float) -> None:
     stored = await reading.tasks(store, header.layout)
     chosen = header.chosen(stored, names, failed_only=header.item["rerun_failed_only"])
     earlier = [task for task in chosen if task.record.generation < header.generation]
+    configs = await _configs(store, header, earlier)
     by_bucket: dict[int, list[Stored]] = defaultdict(list)
     for task in earlier:
         by_bucket[header.layout.bucket_of(task.record.task_name)].append(task)
-    await together(_again(store, header, *each, now) for each in by_bucket.items())
+    await together(_again(store, header, some, configs, now) for some in by_bucket.values())
     await _done(store, header, _RERUN, _IF_RERUNNING)
+    # Whoever dies before this leaves them to the purge: no other re-run has their token.
+    await store.write_many(deletes=[header.layout.config_key(name, header.item["rerun_token"]) for name in configs])
 
 
-async def _again(store: Store, header: Header, bucket: int, tasks: Sequence[Stored], now: float) -> None:
+async def _configs(store: Store, header: Header, tasks: Iterable[Stored]) -> dict[str, str]:
+    """The configurations that the re-run gives to some of its tasks, as JSON by their names."""
+    token = header.item.get("rerun_token")
+    if not token:
+        return {}
+    found = await store.get_many([header.layout.config_key(task.record.task_name, token) for task in tasks])
+    return {item["task_name"]: item["task_config"] for item in found}
+
+
+async def _again(store: Store, header: Header, tasks: Sequence[Stored], configs: Mapping[str, str], now: float) -> None:
     # The bucket first: entries of the generation before count for nothing from then on.
     again = {shapes.again_entry(task, header.generation) for task in tasks}
     values = {"again": again, "done": {task.entry for task in tasks}}
+    bucket = header.layout.bucket_of(tasks[0].record.task_name)
     await store.update(header.layout.bucket_key(bucket), _AGAIN, values, when=_THERE)
-    await together(_reset(store, header.layout, task, header.generation, now) for task in tasks)
+    await together(_reset(store, header, task.record.task_name, configs, now) for task in tasks)
 
 
-async def _reset(store: Store, layout: Layout, task: Stored, generation: int, now: float) -> None:
-    values = _OVER | {"pending": "pending", "none": 0, "generation": generation, "now": now}
-    await store.update(layout.task_key(task.record.task_name), _RESET, values, when=_IF_BEFORE)
+async def _reset(store: Store, header: Header, name: str, configs: Mapping[str, str], now: float) -> None:
+    values = _OVER | {"pending": "pending", "none": 0, "generation": header.generation, "now": now}
+    key = header.layout.task_key(name)
+    if name in configs:
+        await store.update(key, _RESET_EDITED, values | {"task_config": configs[name]}, when=_IF_BEFORE)
+    else:
+        await store.update(key, _RESET, values, when=_IF_BEFORE)
 
 
 async def _done(store: Store, header: Header, change: str, when: str) -> None:

@@ -27,7 +27,7 @@ from fanfold.ledgers.dynamodb.client import make_client
 from fanfold.ledgers.dynamodb.reading import Layouts
 from fanfold.ledgers.dynamodb.shapes import Header
 from fanfold.ledgers.dynamodb.store import Store, together
-from fanfold.ledgers.protocol import Cancelled, Claim, Claimed, Finish, Opened, Plan, Recorded, Unsent
+from fanfold.ledgers.protocol import Cancelled, Claim, Claimed, Configs, Finish, Opened, Plan, Recorded, Unsent
 from fanfold.model import FOLD_NAME, Ended, FanOut, TaskRecord
 
 T = TypeVar("T")
@@ -139,10 +139,17 @@ class DynamoDBLedger:
         return Cancelled(task_names=names, fold_due=header.fold_due, generation=header.due_generation)
 
     async def rerun(
-        self, fan_out_id: str, task_names: Sequence[str] | None = None, *, failed_only: bool = True
+        self,
+        fan_out_id: str,
+        task_names: Sequence[str] | None = None,
+        *,
+        failed_only: bool = True,
+        configs: Configs | None = None,
     ) -> Unsent | None:
         """Let terminal tasks start anew."""
-        return await rerunning.rerun(self._store, fan_out_id, task_names, self._clock.now(), failed_only=failed_only)
+        edited = {name: opening.encoded_config(name, config) for name, config in (configs or {}).items()}
+        wanted = rerunning.Wanted(names=task_names, failed_only=failed_only, configs=edited)
+        return await rerunning.rerun(self._store, fan_out_id, wanted, self._clock.now())
 
     async def get(self, fan_out_id: str) -> FanOut | None:
         """One fan-out with its tasks."""
@@ -201,9 +208,10 @@ class DynamoDBLedger:
         values = {"holder": holder, "until": until, "expires": int(until) + _ROLE_KEPT, "now": now}
         return (await self._store.update((f"role/{role}", "role"), _LEAD, values, when=_IF_FREE)).applied
 
-    async def purge(self, *, limit: int = 1000) -> int:
+    async def purge(self, *, unfolded_for: float = 0.0, limit: int = 1000) -> int:
         """Forget fan-outs that are kept no longer."""
-        return await finding.purge(self._store, self._clock.now(), limit)
+        now = self._clock.now()
+        return await finding.purge(self._store, now, now - unfolded_for, limit)
 
     @property
     def _store(self) -> Store:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fanfold import codec
@@ -21,7 +22,7 @@ from fanfold.ledgers.dynamodb.shapes import Layout
 from fanfold.ledgers.dynamodb.store import Store
 from fanfold.ledgers.dynamodb.wire import Item
 from fanfold.ledgers.protocol import Opened, Plan
-from fanfold.model import TaskState
+from fanfold.model import Json, TaskState
 
 PIECE: Final = 1_000
 """Tasks that are encoded and under way at once."""
@@ -44,7 +45,7 @@ async def open_fan_out(store: Store, layouts: Layouts, plan: Plan, listed_as: st
     """
     layout = _layout(plan)
     header = _header(plan, layout, listed_as, now)
-    configs = [_encoded(task.config, f"config of {task.name!r}", MAX_CONFIG) for task in plan.tasks]
+    configs = [encoded_config(task.name, task.config) for task in plan.tasks]
     while True:
         found = await _found(store, layouts, plan, now)
         if found is not None:
@@ -156,6 +157,11 @@ def _tasks(plan: Plan, layout: Layout, configs: list[str], at: int, now: float) 
         }
         for position, (task, key) in enumerate(zip(plan.tasks[at : at + PIECE], keys, strict=True), at)
     ]
+
+
+def encoded_config(task_name: str, config: Mapping[str, Json]) -> str:
+    """A task's configuration as JSON. Raises InvalidInputError where it is too large or no JSON."""
+    return _encoded(config, f"config of {task_name!r}", MAX_CONFIG)
 
 
 def _encoded(value: Any, what: str, limit: int) -> str:

@@ -12,11 +12,16 @@ from fanfold.ledgers.dynamodb import shapes
 from fanfold.ledgers.dynamodb.shapes import Header, Layout
 from fanfold.ledgers.dynamodb.store import Store, together
 from fanfold.ledgers.dynamodb.wire import Item
+from fanfold.model import TaskState
 
 _CLEARING: Final = "SET clearing = :yes"
 _THERE: Final = "attribute_exists(pk)"
 _IF_NEW: Final = "attribute_not_exists(pk)"
-_IF_EXPIRED: Final = "nonce = :nonce AND purge_at <= :now"
+_IF_EXPIRED: Final = (
+    "nonce = :nonce AND purge_at <= :now AND (fold_state IN (:succeeded, :dead, :cancelled) "
+    "OR (attribute_not_exists(fold_state) AND purge_at <= :due_before))"
+)
+_OVER: Final = {state.value: state.value for state in (TaskState.SUCCEEDED, TaskState.DEAD, TaskState.CANCELLED)}
 
 
 def remains_of(layout: Layout, purge_at: float) -> Item:
@@ -33,15 +38,22 @@ def remains_of(layout: Layout, purge_at: float) -> Item:
     }
 
 
-async def forget(store: Store, header: Header, now: float) -> bool:
-    """Forget a fan-out that is kept no longer; False: somebody else did, or runs it again."""
+async def forget(store: Store, header: Header, now: float, since: float) -> bool:
+    """Forget a fan-out that is kept no longer; False: somebody else did, or runs it again, or its fold isn't over.
+
+    One whose fold never began goes only where that was due before `since`.
+    """
     layout = header.layout
+    due_before = since + header.item["keep_for"]
+    never_begun = header.fold_state is None
+    if header.completed_at is None or (header.item["purge_at"] > due_before if never_begun else header.fold_due):
+        return False
     answers = await store.swap(
         put=remains_of(layout, now),
         when_put=_IF_NEW,
         delete=shapes.header_key(layout.fan_out_id),
         when_deleted=_IF_EXPIRED,
-        values={"nonce": layout.nonce, "now": now},
+        values=_OVER | {"nonce": layout.nonce, "now": now, "due_before": due_before},
     )
     if not all(answers):
         return False

@@ -116,5 +116,5 @@ async def _contents(store: Store, layout: Layout, number: int) -> Contents | Non
     own = next((item for item in items if item["sk"] == "bucket"), None)
     if own is None:
         return None
-    stored = [shapes.task_of(item) for item in items if item["sk"] != "bucket"]
+    stored = [shapes.task_of(item) for item in items if item["sk"].startswith(shapes.TASK)]
     return Contents(bucket=shapes.bucket_of(own), tasks=stored)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from fanfold.ledgers.dynamodb import concluding, reading, shapes
-from fanfold.ledgers.dynamodb.shapes import Header, Stored
+from fanfold.ledgers.dynamodb.shapes import Header, Layout, Stored
 from fanfold.ledgers.dynamodb.store import Store
+from fanfold.ledgers.dynamodb.wire import Item
 from fanfold.ledgers.protocol import Unsent
 from fanfold.model import FOLD_NAME, TaskState
 
 _REOPEN: Final = (
     "SET generation = :next, rerunning = :yes, rerun_names = :names, rerun_failed_only = :failed_only, early = :no, "
-    "open_at = :now, unsent_at = :now "
+    "open_at = :now, unsent_at = :now, rerun_token = :token "
     "REMOVE completed_at, ended_by, unfolded_at, purge_at, deadline_at, ends_by, "
     "fold_state, fold_attempts, fold_failure, fold_worker, fold_at, fold_claimed_by"
 )
@@ -23,7 +26,7 @@ _IF_SETTLED: Final = (
 )
 # The fan-out stays complete, and its fold is again one that was never claimed.
 _REFOLD: Final = (
-    "SET generation = :next, unfolded_at = completed_at "
+    "SET generation = :next, unfolded_at = completed_at, purge_at = :now + keep_for "
     "REMOVE fold_state, fold_attempts, fold_failure, fold_worker, fold_at, fold_claimed_by"
 )
 _IF_FOLD_DEAD: Final = (
@@ -31,20 +34,33 @@ _IF_FOLD_DEAD: Final = (
 )
 
 
-async def rerun(
-    store: Store, fan_out_id: str, names: Sequence[str] | None, now: float, *, failed_only: bool
-) -> Unsent | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a re-run lets begin anew: names (None: all), only what failed, and new configurations as JSON, by name.
+
+    Configurations are items of their own beside their tasks, which the header's intent names by a `token`: all of them
+    together needn't fit into the header, nor one of them beside the task's former one.
+    """
+
+    names: Sequence[str] | None
+    failed_only: bool
+    configs: Mapping[str, str]
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+async def rerun(store: Store, fan_out_id: str, wanted: Wanted, now: float) -> Unsent | None:
     """Let terminal tasks start anew, in the fan-out's next generation; where there are none, a dead fold alone."""
     while True:
         header = await concluding.settled(store, fan_out_id, now)
         if header is None:
             return None
-        chosen = header.chosen(await reading.tasks(store, header.layout), names, failed_only=failed_only)
+        stored = await reading.tasks(store, header.layout)
+        chosen = header.chosen(stored, wanted.names, failed_only=wanted.failed_only)
         # A write whose answer was lost is refused when boto3 makes it again, and the next look finds it done.
         if chosen:
-            changed = await _reopen(store, header, chosen, names, now, failed_only=failed_only)
-        elif names is not None and FOLD_NAME in names and header.fold_state is TaskState.DEAD:
-            changed = await _refold(store, header)
+            changed = await _reopen(store, header, chosen, wanted, now)
+        elif wanted.names is not None and FOLD_NAME in wanted.names and header.fold_state is TaskState.DEAD:
+            changed = await _refold(store, header, now)
         else:
             return await unsent_of(store, header)
         if changed:
@@ -60,22 +76,17 @@ async def unsent_of(store: Store, header: Header) -> Unsent:
     return Unsent(fan_out=fan_out, order_by=header.item.get("order_by"), tasks=waiting)
 
 
-async def _reopen(
-    store: Store,
-    header: Header,
-    chosen: Sequence[Stored],
-    names: Sequence[str] | None,
-    now: float,
-    *,
-    failed_only: bool,
-) -> bool:
+async def _reopen(store: Store, header: Header, chosen: Sequence[Stored], wanted: Wanted, now: float) -> bool:
+    edited = [name for task in chosen if (name := task.record.task_name) in wanted.configs]
+    await store.write_many(puts=[_config(header.layout, name, wanted) for name in edited])
     latest = max(header.generation, *(task.record.generation for task in chosen))
     values = {
         "next": latest + 1,
         "yes": True,
         "no": False,
-        "names": json.dumps(None if names is None else list(names)),
-        "failed_only": failed_only,
+        "names": json.dumps(None if wanted.names is None else list(wanted.names)),
+        "failed_only": wanted.failed_only,
+        "token": wanted.token if edited else "",
         "now": now,
         "nonce": header.layout.nonce,
         "generation": header.generation,
@@ -84,8 +95,14 @@ async def _reopen(
     return written.applied
 
 
-async def _refold(store: Store, header: Header) -> bool:
+def _config(layout: Layout, name: str, wanted: Wanted) -> Item:
+    key = layout.config_key(name, wanted.token)
+    return {"pk": key[0], "sk": key[1], "task_name": name, "task_config": wanted.configs[name]}
+
+
+async def _refold(store: Store, header: Header, now: float) -> bool:
     values = {
+        "now": now,
         "next": header.generation + 1,
         "nonce": header.layout.nonce,
         "generation": header.generation,

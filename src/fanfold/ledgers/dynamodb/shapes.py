@@ -28,6 +28,8 @@ BUCKET: Final = 32
 SLOTS: Final = 4
 """Partitions of each index: each takes 1,000 writes a second, and each is one request more to whoever asks."""
 
+TASK: Final = "task/"
+"""What the sort key of a task's item begins with."""
 FOLDING: Final = 1e10
 """Seconds by which the time of a fold that has begun is set back in the index of those that never did."""
 
@@ -62,7 +64,11 @@ class Layout:
 
     def task_key(self, task_name: str) -> Key:
         """The key of a task's item."""
-        return self.partition(self.bucket_of(task_name)), f"task/{task_name}"
+        return self.partition(self.bucket_of(task_name)), f"{TASK}{task_name}"
+
+    def config_key(self, task_name: str, token: str) -> Key:
+        """The key of the configuration that a re-run, by its token, gives to a task."""
+        return self.partition(self.bucket_of(task_name)), f"config/{token}/{task_name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,9 +127,10 @@ SELECT state = 'cancelled' OR generation > :generation FROM tasks
 WHERE fan_out = (SELECT number FROM fan_outs WHERE fan_out_id = :fan_out_id) AND task_name = :task_name;
 
 -- name: rerun_task
--- Lets a terminal task start anew, in the next generation.
+-- Lets a terminal task start anew, in the next generation, with another configuration if there is one.
 UPDATE tasks
 SET state = 'pending', attempts = 0, result = NULL, failure = NULL, worker = '', updated_at = :now,
+    task_config = coalesce(:task_config, task_config),
     generation = (SELECT generation + 1 FROM fan_outs WHERE number = :number)
 WHERE fan_out = :number AND task_name = :task_name AND position >= 0
   AND (state IN ('dead', 'cancelled') OR (:failed_only = 0 AND state = 'succeeded'));
@@ -147,7 +148,7 @@ WHERE number = :number;
 
 -- name: refold
 -- Begins the next generation of a complete fan-out whose fold is dead, for the sake of another fold alone.
-UPDATE fan_outs SET generation = generation + 1, fold_begun = 0
+UPDATE fan_outs SET generation = generation + 1, fold_begun = 0, purge_at = :now + keep
 WHERE number = :number AND completed_at IS NOT NULL
   AND EXISTS (SELECT 1 FROM tasks WHERE fan_out = :number AND task_name = :fold AND state = 'dead');
 
@@ -225,8 +226,16 @@ SELECT position, task_name, state, attempts, generation, task_config, result, fa
 FROM tasks WHERE fan_out = (SELECT number FROM fan_outs WHERE fan_out_id = ?) AND position >= 0;
 
 -- name: expired
--- Fan-outs that are kept no longer, oldest first.
-SELECT number FROM fan_outs WHERE purge_at IS NOT NULL AND purge_at <= ? ORDER BY purge_at LIMIT ?;
+-- Fan-outs that are kept no longer, oldest first: neither those whose fold has begun and isn't over, nor those whose fold
+-- never began and was due after a time.
+SELECT number FROM fan_outs AS f
+WHERE purge_at IS NOT NULL AND purge_at <= :now AND CASE
+    WHEN fold_begun = 0 THEN purge_at - keep <= :since
+    ELSE NOT EXISTS (
+        SELECT 1 FROM tasks
+        WHERE fan_out = f.number AND task_name = :fold AND state IN ('pending', 'running', 'failed')
+    ) END
+ORDER BY purge_at LIMIT :limit;
 
 -- name: forget_tasks
 -- Drops the tasks of a fan-out.

@@ -78,9 +78,9 @@ ORDER BY c.n;
 -- Cancels some tasks, or all.
 SELECT * FROM {schema}.cancel(%(fan_out_id)s, %(names)s, %(ended)s, %(reasons)s, %(now)s);
 
--- name: rerun
+-- name: run_again
 -- Lets terminal tasks start anew.
-SELECT {schema}.rerun(%(fan_out_id)s, %(names)s, %(failed_only)s, %(now)s) AS found;
+SELECT {schema}.run_again(%(fan_out_id)s, %(names)s, %(failed_only)s, %(configs)s, %(now)s) AS found;
 
 -- name: fan_out
 -- One fan-out.
@@ -161,6 +161,6 @@ ON CONFLICT (role) DO UPDATE SET holder = excluded.holder, expires_at = excluded
 WHERE l.holder = excluded.holder OR l.expires_at <= %(now)s
 RETURNING holder;
 
--- name: purge
+-- name: forget
 -- Forgets fan-outs that are kept no longer.
-SELECT {schema}.purge(%(limit)s, %(now)s) AS purged;
+SELECT {schema}.forget(%(limit)s, %(since)s, %(now)s) AS forgotten;

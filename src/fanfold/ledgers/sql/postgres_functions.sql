@@ -1,6 +1,9 @@
 -- What the ledger calls runs in one round trip and one transaction, and locks first whatever it changes. It finds the
 -- tables by the path that it was made with, whatever the session's is, and is told never to read one from end to end:
--- plans are made once a session, perhaps while the tables are still empty. What it calls in turn needs neither.
+-- plans are made once a session, perhaps while the tables are still empty. What it calls in turn needs neither. For the same
+-- reason rows are looked up by their keys alone, and what else is asked of them is asked outside (OFFSET 0 keeps that apart,
+-- and a subquery for one value is never hashed): by the statistics of a quiet hour, an index of the few that are open looks
+-- smaller than the key's, and is read from end to end in a busy one.
 
 -- name: lock_fan_outs
 -- Locks the rows of fan-outs, always in the same order: whoever locks several never waits for one who waits for it. What
@@ -60,8 +63,11 @@ DECLARE
     waiting boolean := EXISTS (SELECT FROM tasks WHERE fan_out = of AND terminal IS NULL);
     reason text;
 BEGIN
-    SELECT * INTO f FROM fan_outs WHERE number = of AND completed_at IS NULL AND sealed;
-    reason := CASE WHEN f.number IS NULL THEN NULL WHEN NOT waiting THEN 'complete' WHEN f.early THEN early_end(f) END;
+    SELECT * INTO f FROM fan_outs WHERE number = of;
+    IF f.completed_at IS NOT NULL OR NOT f.sealed THEN
+        RETURN;
+    END IF;
+    reason := CASE WHEN NOT waiting THEN 'complete' WHEN f.early THEN early_end(f) END;
     IF f.touched_at NOT BETWEEN now - 1 AND now OR reason IS NOT NULL THEN
         UPDATE fan_outs SET touched_at = now WHERE number = of;
     END IF;
@@ -139,7 +145,8 @@ BEGIN
     END IF;
     UPDATE tasks
     SET state = 'running', attempts = attempts + 1, generation = of_generation, worker = by, updated_at = now
-    WHERE fan_out = f.number AND task_name = name AND terminal IS NULL AND generation <= of_generation
+    WHERE fan_out = f.number AND task_name = name AND state IN ('pending', 'running', 'failed')
+      AND generation <= of_generation
       AND (position >= 0 OR generation = of_generation)
     RETURNING tasks.state, tasks.attempts, tasks.failure, CASE WHEN f.completed_at IS NULL THEN f.deadline_at END
     INTO state, attempt, failure, deadline_at;
@@ -170,10 +177,10 @@ BEGIN
         ) AS f ON true
     ), found AS MATERIALIZED (
         SELECT w.*, t.place FROM wanted AS w CROSS JOIN LATERAL (
-            SELECT ctid AS place FROM tasks WHERE fan_out = w.number AND task_name = w.task_name
-                AND terminal IS NULL AND position >= 0 AND generation <= w.generation
-            OFFSET 0
-        ) AS t WHERE w.until IS NULL OR w.until > now
+            SELECT ctid AS place, terminal, position, tasks.generation AS now_in FROM tasks
+            WHERE fan_out = w.number AND task_name = w.task_name OFFSET 0
+        ) AS t
+        WHERE (w.until IS NULL OR w.until > now) AND t.terminal IS NULL AND t.position >= 0 AND t.now_in <= w.generation
     ), begun AS (
         UPDATE tasks AS t SET state = 'running', attempts = t.attempts + 1, generation = found.generation,
             worker = found.worker, updated_at = now
@@ -244,7 +251,7 @@ BEGIN
             SELECT number FROM fan_outs WHERE fan_out_id = w.fan_out_id AND sealed OFFSET 0
         ) AS f CROSS JOIN LATERAL (
             SELECT ctid AS place FROM tasks WHERE fan_out = f.number AND task_name = w.task_name
-                AND state = 'running' AND generation = w.generation AND attempts = w.attempt
+                AND tasks.state = 'running' AND tasks.generation = w.generation AND attempts = w.attempt
             OFFSET 0
         ) AS t
     ), ended AS (
@@ -271,16 +278,19 @@ BEGIN
     PERFORM lock_fan_outs(ids);
     IF finishes IS NOT NULL THEN
         missed := array_to_json(end_attempts(finishes, now));
-        PERFORM conclude(number, reasons, now) FROM fan_outs AS f
-        WHERE fan_out_id = ANY (of_ends) AND completed_at IS NULL AND sealed AND (
+    END IF;
+    IF cardinality(of_ends) > 0 THEN
+        PERFORM conclude(number, reasons, now) FROM (SELECT * FROM fan_outs WHERE fan_out_id = ANY (of_ends) OFFSET 0) AS f
+        WHERE completed_at IS NULL AND sealed AND (
             early OR touched_at NOT BETWEEN now - 1 AND now
-            OR NOT EXISTS (SELECT FROM tasks WHERE fan_out = f.number AND terminal IS NULL)
+            OR (SELECT true FROM tasks WHERE fan_out = f.number AND terminal IS NULL LIMIT 1) IS NULL
         );
         due := (
-            SELECT json_object_agg(fan_out_id, generation) FROM fan_outs AS f
-            WHERE fan_out_id = ANY (of_ends) AND completed_at IS NOT NULL AND NOT EXISTS (
-                SELECT FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold' AND terminal IS NOT NULL
-            )
+            SELECT json_object_agg(fan_out_id, generation)
+            FROM (SELECT * FROM fan_outs WHERE fan_out_id = ANY (of_ends) OFFSET 0) AS f
+            WHERE completed_at IS NOT NULL AND (
+                SELECT terminal FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold'
+            ) IS NULL
         );
     END IF;
     IF claims IS NOT NULL THEN
@@ -318,11 +328,12 @@ BEGIN
     RETURN NEXT;
 END $$;
 
--- name: rerun
+-- name: run_again
 -- Lets terminal tasks (some, or all where `names` is null) start anew in the fan-out's next generation, which is open, ends
--- when every task is terminal, and has a fold of its own. False: there is no such fan-out.
-CREATE OR REPLACE FUNCTION rerun(
-    wanted text, names text[], failed_only boolean, now double precision
+-- when every task is terminal, and has a fold of its own. `configs`: other configurations for some of them, as JSON text by
+-- their names. False: there is no such fan-out.
+CREATE OR REPLACE FUNCTION run_again(
+    wanted text, names text[], failed_only boolean, configs jsonb, now double precision
 ) RETURNS boolean LANGUAGE plpgsql
 SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
@@ -335,7 +346,7 @@ BEGIN
     END IF;
     UPDATE tasks
     SET state = 'pending', attempts = 0, result = NULL, failure = NULL, worker = '', updated_at = now,
-        generation = f.generation + 1
+        generation = f.generation + 1, task_config = coalesce(configs ->> task_name, task_config)
     WHERE fan_out = f.number AND (names IS NULL OR task_name = ANY (names)) AND position >= 0
       AND terminal IN ('dead', 'cancelled', CASE WHEN NOT failed_only THEN 'succeeded' END);
     IF FOUND THEN
@@ -348,7 +359,7 @@ BEGIN
         -- The completion alone, for its own sake: it is dead, and the next generation has another.
         DELETE FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold' AND state = 'dead';
         IF FOUND THEN
-            UPDATE fan_outs SET generation = generation + 1, fold_begun = false WHERE number = f.number;
+            UPDATE fan_outs SET generation = generation + 1, fold_begun = false, purge_at = now + keep WHERE number = f.number;
         END IF;
     END IF;
     RETURN true;
@@ -438,15 +449,18 @@ BEGIN
     RETURN true;
 END $$;
 
--- name: purge
--- Forgets fan-outs that are kept no longer, oldest first; answers how many. One that somebody holds is left for later.
-CREATE OR REPLACE FUNCTION purge(most integer, now double precision) RETURNS bigint LANGUAGE plpgsql
+-- name: forget
+-- Forgets fan-outs that are kept no longer, oldest first; answers how many. One that somebody holds is left for later. Neither
+-- one whose fold has begun and isn't over is forgotten, nor one whose fold never began and was due after a time.
+CREATE OR REPLACE FUNCTION forget(most integer, since double precision, now double precision) RETURNS bigint LANGUAGE plpgsql
 SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
     numbers bigint[];
 BEGIN
     numbers := ARRAY(
-        SELECT number FROM fan_outs WHERE purge_at IS NOT NULL AND purge_at <= now
+        SELECT number FROM fan_outs AS f WHERE purge_at IS NOT NULL AND purge_at <= now AND CASE
+            WHEN NOT fold_begun THEN purge_at - keep <= since
+            ELSE (SELECT terminal FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold') IS NOT NULL END
         ORDER BY purge_at LIMIT most FOR UPDATE SKIP LOCKED
     );
     DELETE FROM tasks WHERE fan_out = ANY (numbers);

@@ -90,5 +90,5 @@ WHERE f.sealed;
 CREATE INDEX tasks_folding ON tasks (fan_out) WHERE terminal IS NULL AND position < 0;
 
 -- name: version_3
--- Claims and ends in one call (`advance`).
+-- New functions only: `advance`, `run_again`, `forget`. Those of before stay, for workers that still run.
 SELECT;
