@@ -123,6 +123,19 @@ def check_encryption(encryption: str) -> None:
         )
 
 
+def check_key_place(encryption: str, region: str) -> None:
+    """Whether a KMS key that is named by its ARN is where the queue is. Raises ConfigurationError.
+
+    SQS takes another account's key, and none of another region.
+    """
+    where = encryption.split(":")
+    if encryption.startswith("arn:") and where[3] != region:
+        raise ConfigurationError(
+            f"encryption {encryption!r}: that key is in {where[3]}, and the queue in {region}; SQS wants one of its "
+            "own region"
+        )
+
+
 def check_name(name: str) -> None:
     """Whether SQS takes `name` for a FIFO queue.
 
