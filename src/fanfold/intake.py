@@ -87,7 +87,7 @@ class Intake(Service):
                 await asyncio.wait(self._polls, return_when=asyncio.FIRST_COMPLETED)
             if self._failures:
                 await self._back_off()
-            count = await self._slots.take(limits.MAX_BATCH_ENTRIES, linger=self._broker.linger)
+            count = await self._slots.take(self._broker.batch, linger=self._broker.linger)
             poll = asyncio.create_task(self._poll(count))
             self._polls.add(poll)
             poll.add_done_callback(self._polls.discard)
