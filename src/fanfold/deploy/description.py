@@ -213,8 +213,8 @@ def check_dlq_url(queue_url: str, dlq_url: str) -> None:
 
 
 def _place(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return region_of(url) or parts.netloc.lower(), parts.path.rpartition("/")[0]
+    # Elsewhere than on AWS, one place may have several names: 127.0.0.1, localhost, a container's.
+    return region_of(url) or "", urlsplit(url).path.rpartition("/")[0]
 
 
 def _parts(arn: str) -> Mapping[str, str]:
