@@ -6,8 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from fanfold import ids
 from fanfold.endpoint import faults, json_protocol, query_json, query_protocol
@@ -40,8 +42,7 @@ class Wire(Protocol):
         """An error."""
 
 
-@dataclass(slots=True)
-class Visit:
+class Visit(Struct):
     """One request on its way, for the log."""
 
     request_id: str

@@ -252,7 +252,8 @@ class Connection(asyncio.Protocol):
 
     def _request(self) -> Request:
         path, query = _target(self._url)
-        self._headers.setdefault("host", _address(self._transport))
+        if "host" not in self._headers:
+            self._headers["host"] = _address(self._transport)
         return Request(
             method=self._parser.get_method().decode("latin-1"),
             path=path,

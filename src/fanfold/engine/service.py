@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from fanfold import ids
@@ -22,12 +21,11 @@ from fanfold.engine import (
     queues,
 )
 from fanfold.engine.commits import Commits
-from fanfold.engine.desk import Answer, CallContext, Desk, Request, queue_name
+from fanfold.engine.desk import Answer, CallContext, Desk, Request
 from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.errors import SqsError
 from fanfold.engine.mover import Mover
 from fanfold.engine.polling import LongPolls
-from fanfold.errors import StorageError
 
 __all__ = ["CallContext", "SqsEngine", "SqsError"]
 
@@ -143,16 +141,6 @@ class SqsEngine:
         if act is None:
             raise errors.invalid_action(action)
         return await act(self._desk, request, context)
-
-    async def give_back(self, queue_url: str, receipt_handles: Sequence[str]) -> None:
-        """Undo receives whose answers reached nobody: their messages are available again, and not received.
-
-        Messages that were settled since, or whose lease has ended, stay as they are, and so does everything where the
-        file fails: then the leases run out. A receive without a lease is not undone.
-        """
-        name = queue_name({"QueueUrl": queue_url})
-        with contextlib.suppress(StorageError):
-            await asyncio.wrap_future(actions_receive.give_back(self._desk, name, receipt_handles))
 
     def _prepare(self) -> None:
         with self._database.opening():
