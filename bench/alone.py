@@ -1,9 +1,15 @@
-"""How many tasks a second a ledger on PostgreSQL starts and ends, without a queue: what bounds workers on that side."""
+"""How many tasks a second a ledger on PostgreSQL starts and ends, without a queue: what bounds workers on that side.
+
+`.venv-3.11/bin/python bench/alone.py postgresql://…`; to compare versions, run each in turn, with its `src` in
+PYTHONPATH and a `?schema=` of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import statistics
+import sys
 import time
 import uuid
 from multiprocessing.synchronize import Barrier
@@ -14,6 +20,7 @@ from fanfold.ledgers.postgres import PostgresLedger
 from fanfold.ledgers.protocol import Claim, Finish, Plan
 from fanfold.model import TaskSpec
 
+ROUNDS: Final = 3
 EVENTS: Final = 240
 LANES: Final = 10
 """Each claims ten tasks and ends them, as a worker with a hundred slots does."""
@@ -61,3 +68,9 @@ async def _lane(ledger: PostgresLedger, keys: list[Key]) -> None:
         batch = keys[at : at + 10]
         await ledger.claim([Claim(fan_out_id=f, task_name=name, generation=0, worker="w") for f, name in batch])
         await ledger.finish([Finish(fan_out_id=f, task_name=name, attempt=1, result="null") for f, name in batch])
+
+
+if __name__ == "__main__":
+    for number in (1, 2):
+        rates = [measure(sys.argv[1], number) for _ in range(ROUNDS)]
+        print(f"{number} process(es): {statistics.median(rates):,.0f} tasks/s, median of {ROUNDS} rounds")

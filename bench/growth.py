@@ -23,17 +23,17 @@ Rates = tuple[float, float]
 RatesByBacklog = Mapping[int, Rates]
 
 
-async def enqueue(app: Fanfold, events: int, prefix: str) -> float:
-    """Fan out so many events, 16 at once; answers tasks a second."""
-    room = asyncio.Semaphore(16)
+async def enqueue(app: Fanfold, events: int, prefix: str, *, names: Sequence[str] = NAMES, at_once: int = 16) -> float:
+    """Fan out so many events, so many at once; answers tasks a second."""
+    numbers = iter(range(events))
 
-    async def one(number: int) -> None:
-        async with room:
-            await app.enqueue_async(f"{prefix}-{number}", NAMES, event_id=str(number))
+    async def some() -> None:
+        for number in numbers:
+            await app.enqueue_async(f"{prefix}-{number}", names, event_id=str(number))
 
     started = time.perf_counter()
-    await asyncio.gather(*(one(number) for number in range(events)))
-    return events * len(NAMES) / (time.perf_counter() - started)
+    await asyncio.gather(*(some() for _ in range(at_once)))
+    return events * len(names) / (time.perf_counter() - started)
 
 
 async def drain(app: Fanfold, tasks: int) -> float:
@@ -57,8 +57,12 @@ async def drain(app: Fanfold, tasks: int) -> float:
     return rate
 
 
-async def measure(backlogs: Sequence[int], rounds: int, progress: Progress) -> RatesByBacklog:
-    """Rates (enqueue, drain) by backlog: the median of the rounds, each of which visits every backlog."""
+async def measure(backlogs: Sequence[int], fan_out: int, rounds: int, progress: Progress) -> RatesByBacklog:
+    """Rates (enqueue, drain) by backlog: the median of the rounds, each of which visits every backlog.
+
+    The backlog is of fan-outs of so many tasks: of one, it is as many groups and fan-outs as messages.
+    """
+    names = NAMES[:fan_out]
     rates: dict[int, list[Rates]] = {backlog: [] for backlog in backlogs}
     bar = progress.add_task("growth", total=len(backlogs) * (rounds + 1))
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +70,7 @@ async def measure(backlogs: Sequence[int], rounds: int, progress: Progress) -> R
             apps: dict[int, Fanfold] = {}
             for backlog in backlogs:
                 apps[backlog] = await stack.enter_async_context(application(f"sqlite:///{Path(folder, str(backlog))}"))
-                await enqueue(apps[backlog], -(-backlog // len(NAMES)), "backlog")
+                await enqueue(apps[backlog], -(-backlog // len(names)), "backlog", names=names, at_once=256)
                 progress.advance(bar)
             for number in range(rounds):
                 for backlog, app in apps.items():

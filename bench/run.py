@@ -22,15 +22,16 @@ LARGEST: Final = 200_000
 ROUNDS: Final = 5
 
 
-async def main(largest: int) -> None:
+async def main(largest: int, fan_out: int) -> None:
     """Measure and print."""
     console = Console(soft_wrap=True)
     console.print(
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
-        f"{platform.machine()}; synchronous=FULL, ledger on, one worker, tasks that do nothing, fan-outs of 42"
+        f"{platform.machine()}; synchronous=FULL, ledger on, one worker, tasks that do nothing, fan-outs of 42; "
+        f"the backlog: fan-outs of {fan_out}"
     )
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        rates = await growth.measure([size for size in BACKLOGS if size <= largest], ROUNDS, progress)
+        rates = await growth.measure([size for size in BACKLOGS if size <= largest], fan_out, ROUNDS, progress)
     console.print(_growth_table(rates))
     console.print(f"start in the same process: {await waiting.in_process()}")
     starts, idle = await waiting.across_processes()
@@ -50,4 +51,6 @@ def _growth_table(rates: growth.RatesByBacklog) -> Table:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--largest", type=int, default=LARGEST, help="the largest backlog; a million takes minutes")
-    asyncio.run(main(parser.parse_args().largest))
+    parser.add_argument("--fan-out", type=int, default=42, help="tasks in each of the backlog's fan-outs, 1 to 42")
+    options = parser.parse_args()
+    asyncio.run(main(options.largest, options.fan_out))

@@ -45,6 +45,7 @@ class ScriptedQueue:
     url = "scripted:///tasks.fifo"
 
     def __init__(self, *, linger=0.0):
+        self.batch = 10
         self.linger = linger
         self.calls = []
         self.answers = {"extend": [], "delete": [], "dead_letter": [], "receive": []}

@@ -85,9 +85,16 @@ class TestSending:
         assert await broker.extend([], []) == []
         assert await broker.dead_letter([]) == []
 
-    async def test_a_receive_gives_ten_at_most(self, broker):
-        await broker.send([message(str(number)) for number in range(20)])
-        assert len(await broker.receive(100, wait=0, lease=30)) == 10
+    async def test_a_receive_gives_a_hundred_at_most(self, broker):
+        await broker.send([message(str(number)) for number in range(120)])
+        assert len(await broker.receive(1000, wait=0, lease=30)) == 100
+
+    async def test_and_ten_of_a_group_so_that_one_group_takes_no_slots_from_the_others(self, broker):
+        grouped = [Message(body="x", group_id="one", deduplication_id=f"g{number}") for number in range(15)]
+        await broker.send([*grouped, *(message(str(number)) for number in range(15))])
+        received = await broker.receive(100, wait=0, lease=30)
+        assert [d.deduplication_id for d in received if d.group_id == "one"] == [f"g{number}" for number in range(10)]
+        assert len(received) == 25
 
     async def test_a_part_of_a_second_is_a_lease(self, broker, clock):
         await broker.send([message("a")])

@@ -188,6 +188,14 @@ def test_an_option_that_cant_be_read_says_how_to_write_it(run, options, said):
     assert (refused.exit_code, said in refused.stderr) == (2, True)
 
 
+def test_a_dead_letter_queue_in_another_region_is_refused_before_anybody_is_asked():
+    place = "https://sqs.{}.amazonaws.com/123456789012/{}.fifo"
+    where = ["--queue-url", place.format("eu-west-1", "tasks"), "--dlq-url", place.format("us-east-1", "tasks-dlq")]
+    for command in (["list"], ["redrive", "--all", "--yes"], ["drop", "--all", "--yes"]):
+        refused = CliRunner().invoke(main, ["dlq", *command, *where])
+        assert (refused.exit_code, "is in another region than" in refused.stderr) == (1, True)
+
+
 def test_letters_set_aside_just_now_are_of_the_last_hour(run):
     assert len(letters(run, "--since", "1h")) == 4
     assert letters(run, "--since", "0s") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.server
 import json
@@ -121,6 +122,24 @@ def test_what_cures_a_queue_that_is_not_on_aws_does_not_reach_for_aws():
     [finding] = bad(local)
     assert "--endpoint-url http://127.0.0.1:9324 --yes" in finding.cure
     assert "--region" not in finding.cure
+
+
+def test_a_cure_keeps_what_else_the_queue_was_set_up_with():
+    policy = POLICY.replace("100", "50")
+    there = {"KmsMasterKeyId": "alias/q", "VisibilityTimeout": "90", "MessageRetentionPeriod": "86400"}
+    [finding] = bad(seen(queue={**there, "RedrivePolicy": policy}))
+    assert finding.cure == (
+        "fanfold provision tasks.fifo --dlq-name tasks-dlq.fifo --retention 14 --encryption alias/q --visibility 90 "
+        "--max-receive-count 50 --region eu-west-1 --yes"
+    )
+    slow = [f.cure for f in bad(seen(queue={"FifoThroughputLimit": "perQueue", "VisibilityTimeout": "0"}))]
+    assert ["--no-high-throughput" in cure for cure in slow] == [False, True]
+
+
+def test_a_missing_right_is_cured_by_a_policy_for_the_queues_own_account_and_key():
+    denied = seen(queue={"KmsMasterKeyId": "alias/q"}, denied=[Denial(action="kms:Decrypt", queue="tasks.fifo")])
+    [finding] = bad(dataclasses.replace(denied, queue_url="https://sqs.eu-west-1.amazonaws.com/123456789012/t.fifo"))
+    assert finding.cure.endswith("--account 123456789012 --encryption alias/q")
 
 
 @pytest.mark.parametrize(
@@ -253,6 +272,50 @@ def test_a_script_gets_every_check_and_a_ledger_in_a_file_beside_a_queue_on_sqs_
     found = {finding["check"]: finding["grade"] for finding in told}
     assert found["ledger"] == "warning"
     assert {"fifo", "throughput", "redrive", "dlq", "permission", "clock", "round-trip", "lease"} <= found.keys()
+
+
+REFUSALS = [
+    ("InvalidClientTokenId", 403, "AWS refused the credentials (InvalidClientTokenId)", "cure: run with a role"),
+    ("ExpiredTokenException", 400, "AWS refused the credentials (ExpiredTokenException)", "cure: run with a role"),
+    ("AccessDeniedException", 400, "sqs:ReceiveMessage on tasks.fifo is denied", "--role worker"),
+    ("KmsAccessDenied", 400, "kms:Decrypt on tasks.fifo is denied", "--role worker"),
+    ("InvalidSecurity", 403, "InvalidSecurity: ", "cure: "),
+]
+
+
+@pytest.mark.usefixtures("sqs_client")  # for its credentials
+@pytest.mark.parametrize(("code", "status", "what", "cure"), REFUSALS)
+def test_what_aws_refuses_is_a_finding_with_its_cure_and_nothing_else_is_printed(code, status, what, cure):
+    with refusing(code, status) as endpoint:
+        ran = doctor("--queue-url", f"{endpoint}/123456789012/tasks.fifo", "--region", "eu-west-1")
+    assert (ran.exit_code, ran.stderr) == (1, "")
+    assert what in ran.stdout
+    assert cure in ran.stdout
+
+
+@contextlib.contextmanager
+def refusing(code, status):
+    """What answers every request of the SQS API with one error, as AWS words it."""
+
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            action = "kms:Decrypt" if code.startswith("Kms") else f"sqs:{self.headers['X-Amz-Target'].split('.')[1]}"
+            text = f"User: arn:aws:sts::1:assumed-role/w/i is not authorized to perform: {action} on resource: it"
+            body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": text}).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 def test_an_embedded_set_up_is_right(tmp_path):

@@ -195,6 +195,26 @@ def test_a_place_that_cant_be_is_refused_before_anybody_is_asked(monkeypatch, op
     assert (ran.exit_code, said in ran.stderr) == (1, True)
 
 
+KEY = "arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["provision", "t.fifo", "--region", "eu-west-1", "--encryption", KEY], "that key is in us-east-1"),
+        (["template", "iam", "t.fifo", "--region", "eu-west-1", "--account", "1" * 12, "--encryption", KEY],
+         "that key is in us-east-1"),
+        (["provision", "t.fifo", "--region", "eu-west-1", "--retention", "nan"], "retention=nan: SQS keeps messages"),
+        (["provision", "t.fifo", "--region", "eu-west-1", "--retention", "15"], "retention=15: SQS keeps messages"),
+        (["provision", "t.fifo", "--region", "eu-west-1", "--max-attempts", "0"], "max_attempts=0: at least 1"),
+        (["provision", "--queue-url", "https://sqs.eu-west-1.amazonaws.com/1/t.fifo"], "give the queue's NAME.fifo"),
+    ],
+)  # fmt: skip
+def test_what_sqs_would_refuse_is_refused_by_the_command_before_anybody_is_asked(arguments, said):
+    refused = CliRunner().invoke(main, arguments)
+    assert (refused.exit_code, said in refused.stderr) == (1, True)
+
+
 @pytest.mark.usefixtures("sqs_client")  # for its credentials
 def test_the_command_shows_first_and_changes_with_yes_only(sqs_endpoint, name):
     def run(*options):

@@ -376,6 +376,32 @@ class TestOtherProcesses:
         assert doorbell  # made first: it sets the tick to never
         monkeypatch.setattr("fanfold.engine.doorbell._TICK", 0.001)
 
+    async def test_it_looks_less_often_where_nothing_happens_and_as_often_again_after_a_change(
+        self, doorbell, shelf, database, monkeypatch
+    ):
+        pauses = []
+        lazy, eager = threading.Event(), threading.Event()
+        wait = doorbell._closed.wait
+
+        def waited(seconds):
+            pauses.append(seconds)
+            if seconds > 0.001:
+                lazy.set()
+            elif lazy.is_set():
+                eager.set()
+            return wait(seconds)
+
+        monkeypatch.setattr("fanfold.engine.doorbell._PATIENCE", 3)
+        monkeypatch.setattr(doorbell._closed, "wait", waited)
+        polling = shelf.poll()
+        await asyncio.to_thread(lazy.wait)
+        assert max(pauses) == 0.0025
+        database.write(lambda c: c.execute("CREATE TABLE change (x)")).result()
+        await asyncio.to_thread(eager.wait)
+        shelf.things.append("a")
+        doorbell.ring(shelf.queue, 1)
+        assert await polling == ["a"]
+
     async def test_a_look_that_fails_is_tried_again_and_polls_go_on(self, shelf, database, monkeypatch):
         opened = []
         looked = threading.Event()

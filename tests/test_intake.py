@@ -145,6 +145,34 @@ async def test_never_more_than_three_polls_are_under_way(make):
         assert bench.open_polls() == 3
 
 
+async def test_more_polls_are_under_way_where_the_queue_is_far(make):
+    bench = await make(slots=1000)
+    await bench.brings(0, 10)
+    for poll in range(1, 20):
+        bench.clock.advance(1)
+        await bench.brings(poll, 10)
+    assert bench.open_polls() == 10
+
+
+async def test_and_three_again_when_it_answers_at_once(make):
+    bench = await make(slots=1000)
+    await bench.brings(0, 10)
+    for poll in range(1, 20):
+        bench.clock.advance(1)
+        await bench.brings(poll, 10)
+    while bench.open_polls() > 3:
+        await bench.brings(len(bench.polls) - bench.open_polls(), 10)
+    await bench.brings(len(bench.polls) - 3, 10)
+    assert bench.open_polls() == 3
+
+
+async def test_a_long_poll_that_waited_says_nothing_of_how_far_the_queue_is(make):
+    bench = await make(slots=1000)
+    bench.clock.advance(20)
+    await bench.brings(0, 10)
+    assert bench.open_polls() == 3
+
+
 async def test_a_short_answer_is_followed_by_one_poll(make):
     bench = await make(slots=100)
     await bench.brings(0, 9)

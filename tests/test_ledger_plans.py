@@ -41,6 +41,12 @@ def test_it_reads_no_table_from_end_to_end_and_sorts_nothing(connection, name):
     assert [step for step in steps if "TEMP B-TREE" in step] == []
 
 
+@pytest.mark.parametrize("name", ["claim", "finish", "finished_so", "cancel_task", "rerun_task", "stopped"])
+def test_what_is_about_named_tasks_reads_none_of_the_fan_outs_others(connection, name):
+    [step, *_] = [step for step in plan(connection, STATEMENTS[name]) if " tasks " in step]
+    assert step.endswith("(fan_out=? AND task_name=?)")
+
+
 @pytest.mark.parametrize("name", BOUNDED)
 def test_a_listing_stops_at_its_limit(name):
     assert STATEMENTS[name].endswith("LIMIT ?;")

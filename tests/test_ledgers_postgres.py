@@ -217,7 +217,7 @@ async def test_many_that_start_at_once_make_the_tables_once(url):
 async def test_tables_of_a_newer_version_are_refused_by_its_number(postgres, url, schema):
     postgres.execute(f"UPDATE {schema}.ledger_version SET version = 99")  # noqa: S608
     with pytest.raises(
-        LedgerError, match=rf"schema {schema} are of version 99, this Fanfold knows 3\. Install the newer"
+        LedgerError, match=rf"schema {schema} are of version 99, this Fanfold knows 4\. Install the newer"
     ):
         await start(url)
 
@@ -567,6 +567,28 @@ async def test_what_is_half_written_is_there_for_nobody(ledger):
     assert await ledger.cancel("f1") is None
     assert await ledger.rerun("f1") is None
     assert await ledger.unsent(untouched_for=-1e12) == []
+
+
+async def test_what_a_dead_producer_left_half_written_is_cleared_away_a_day_after_it_was_written(
+    postgres, ledger, schema, clock
+):
+    await half_write(ledger, large(5_000), 1)
+    clock.advance(50_000)
+    await half_write(ledger, large(5_000), 1)
+    clock.advance(86_399)
+    await ledger.purge(unfolded_for=1e9)
+    assert postgres.execute(f"SELECT count(*) FROM {schema}.tasks") == [(2_000,)]  # noqa: S608
+    clock.advance(1)
+    await ledger.purge(unfolded_for=1e9)
+    for table in ("tasks", "fan_outs"):
+        assert postgres.execute(f"SELECT count(*) FROM {schema}.{table}") == [(0,)]  # noqa: S608
+
+
+async def test_what_was_left_half_written_and_sealed_later_is_kept(ledger, clock):
+    await half_write(ledger, large(5_000), 1)
+    await ledger.open(large(5_000))
+    clock.advance(90_000)
+    assert await ledger.purge() == 0
 
 
 async def test_what_a_dead_producer_left_half_written_is_completed_by_the_next(ledger):

@@ -26,12 +26,12 @@ def plan(count):
     return Plan(fan_out_id="f1", entity_id="doc-1", event_id="e1", metadata={}, tasks=tasks)
 
 
-async def begin(ledger, of, *, pieces):
+async def begin(ledger, of, *, pieces, now=0.0):
     """What a producer leaves that dies after so many pieces."""
-    opening = await ledger._write(lambda connection: openings.begin(connection, of, 0.0))
+    opening = await ledger._write(lambda connection: openings.begin(connection, of, now))
     for piece in range(pieces):
         at = piece * openings.PIECE
-        await ledger._write(partial(openings.add_piece, opening=opening, plan=of, at=at, now=0.0))
+        await ledger._write(partial(openings.add_piece, opening=opening, plan=of, at=at, now=now))
     return opening
 
 
@@ -43,6 +43,35 @@ async def test_what_is_half_written_is_there_for_nobody(ledger):
     assert await ledger.cancel("f1") is None
     assert await ledger.rerun("f1") is None
     assert await ledger.unsent(untouched_for=-1e12) == []
+
+
+def rows_left(ledger, table):
+    return ledger._database.read(lambda connection: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+
+
+async def test_what_a_dead_producer_left_half_written_is_cleared_away_a_day_after_it_was_written(tmp_path, clock):
+    ledger = SqliteLedger(f"sqlite:///{tmp_path}/ledger.db", clock=clock)
+    await ledger.start()
+    await begin(ledger, plan(2_500), pieces=1, now=clock.now())
+    clock.advance(50_000)
+    await begin(ledger, plan(2_500), pieces=1, now=clock.now())
+    clock.advance(86_399)
+    await ledger.purge(unfolded_for=1e9)
+    assert rows_left(ledger, "tasks").result() == 1_000
+    clock.advance(1)
+    await ledger.purge(unfolded_for=1e9)
+    assert (rows_left(ledger, "tasks").result(), rows_left(ledger, "fan_outs").result()) == (0, 0)
+    await ledger.close()
+
+
+async def test_what_was_left_half_written_and_sealed_later_is_kept(tmp_path, clock):
+    ledger = SqliteLedger(f"sqlite:///{tmp_path}/ledger.db", clock=clock)
+    await ledger.start()
+    await begin(ledger, plan(2_500), pieces=1, now=clock.now())
+    await ledger.open(plan(2_500))
+    clock.advance(90_000)
+    assert await ledger.purge() == 0
+    await ledger.close()
 
 
 async def test_what_a_dead_producer_left_half_written_is_completed_by_the_next(ledger):

@@ -26,7 +26,6 @@ Announce = Callable[[Task, int], Awaitable[None]]
 OnDead = Callable[[Task, Failure, int], Awaitable[None]]
 """Told of a task that is set aside: why, and after how many attempts. Never raises."""
 
-_BATCH: Final = 10
 _MAX_BACKOFF: Final = 10.0
 
 
@@ -81,7 +80,7 @@ class Settler:
         self._telemetry = telemetry
         self._clock = clock
         self._worker = worker
-        self._batcher: Batcher[Settlement, bool] = Batcher(self._settle, size=_BATCH, linger=broker.linger)
+        self._batcher: Batcher[Settlement, bool] = Batcher(self._settle, size=broker.batch, linger=broker.linger)
 
     async def settle(self, settlement: Settlement, *, wait: bool = True) -> bool:
         """Apply an outcome as far as it can be, and answer whether it stands: what doesn't comes back with its lease.

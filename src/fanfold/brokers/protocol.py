@@ -35,7 +35,7 @@ class Queue(Protocol):
         """Send; transient failures are tried again with the same deduplication ids before they are reported."""
 
     async def receive(self, limit: int, *, wait: float, lease: float) -> list[Delivery]:
-        """Receive up to `limit` messages (at most 10), waiting up to `wait` seconds (≤ 20) for the first one.
+        """Receive up to `limit` messages (at most a broker's `batch`), waiting up to `wait` seconds (≤ 20) for one.
 
         Each is invisible to others for `lease` seconds. Messages of one group come in order.
         A cancelled call loses nothing but time: what it had received comes back when its lease ends.
@@ -61,6 +61,8 @@ class Queue(Protocol):
 class Broker(Queue, Protocol):
     """A FIFO queue with its dead letter queue."""
 
+    batch: int
+    """Messages that are received, or settled, at once at most: what one request takes."""
     linger: float
     """Seconds that settlements may wait for company: what a request costs decides."""
     retention: float

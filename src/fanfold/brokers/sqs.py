@@ -77,6 +77,7 @@ class SqsBroker:
     3. A permission that is missing is reported once and costs what it must, no more.
     """
 
+    batch = limits.MAX_BATCH_ENTRIES
     linger = 0.02
 
     def __init__(

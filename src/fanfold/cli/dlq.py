@@ -19,6 +19,7 @@ from fanfold.dead_letters.selection import Selection, check_grouping, count_by
 from fanfold.dead_letters.tally import Tally, Told
 from fanfold.errors import InvalidInputError
 from fanfold.model import DeadLetter
+from fanfold.urls import is_sqlite
 
 yes: Final = click.option("--yes", "-y", is_flag=True, help="Don't ask.")
 dry_run: Final = click.option("--dry-run", is_flag=True, help="Say what would be chosen, and change nothing.")
@@ -289,4 +290,8 @@ def _opened(target: str | None, options: dict[str, Any]) -> tuple[Fanfold, Selec
 def _looked_into(target: str | None, overrides: dict[str, Any]) -> Fanfold:
     app = load(target, **overrides)
     require_file(app)
+    if app.settings.dlq_url is not None and not is_sqlite(app.settings.queue_url):
+        from fanfold.deploy.description import check_dlq_url  # noqa: PLC0415 - boto3 only where it is used
+
+        check_dlq_url(app.settings.queue_url, app.settings.dlq_url)
     return app

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -24,9 +24,10 @@ from fanfold.deploy.description import check_dlq_url
 from fanfold.deploy.doctor import judge, judge_tasks
 from fanfold.deploy.findings import Application, Finding, Grade, Seen, error, fine, warning, worst
 from fanfold.deploy.roles import ROLES
-from fanfold.errors import BrokerUnavailableError, FanfoldError
+from fanfold.errors import BrokerUnavailableError, ConfigurationError, CredentialsError, FanfoldError, NotFifoError
 from fanfold.ledgers.protocol import Ledger
 from fanfold.settings import Settings
+from fanfold.telemetry import Telemetry
 from fanfold.urls import is_sqlite, parse_sqlite
 
 _EXIT: Final = {Grade.OK: 0, Grade.WARNING: 3, Grade.ERROR: 1}
@@ -34,7 +35,14 @@ _LEDGER: Final = (
     "FANFOLD_LEDGER=dynamodb://TABLE, set up by `fanfold provision --ledger dynamodb://TABLE`; or "
     "postgresql://USER@HOST/DATABASE"
 )
-_AWAY: Final = "the address, and the network between here and there: proxies, security groups, a VPC endpoint for SQS"
+_CURES: Final[Mapping[type[FanfoldError], str]] = {
+    BrokerUnavailableError: "try again; if it stays: the address, and the network between here and there: proxies, "
+    "security groups, a VPC endpoint for SQS",
+    CredentialsError: "run with a role, AWS_PROFILE, or `aws sso login`",
+    NotFifoError: "fanfold provision NAME.fifo --yes, and --queue-url with that name",
+    ConfigurationError: "--queue-url, --dlq-url and --ledger, or the application's settings",
+}
+_OTHERWISE: Final = "what it says has to be otherwise"
 _MARKS: Final = {Grade.OK: "ok     ", Grade.WARNING: "warning", Grade.ERROR: "ERROR  "}
 
 
@@ -92,7 +100,7 @@ def _connected(app: Fanfold) -> tuple[Broker, Ledger | None]:
         sqs_client=None,
         clock=app.clock,
         rng=random.Random(),  # noqa: S311 - jitter
-        telemetry=app.telemetry,
+        telemetry=Telemetry(),  # what is denied is told as a finding
     )
 
 
@@ -197,8 +205,8 @@ def _application(app: Fanfold) -> Application:
 
 def _broken(check: str, refused: FanfoldError, why: str) -> Finding:
     what, _, cure = str(refused).partition("; ")
-    away = isinstance(refused, BrokerUnavailableError)
-    return error(check, what, why=why, cure=cure or (_AWAY if away else "what it says has to be otherwise"))
+    known = next((text for kind, text in _CURES.items() if isinstance(refused, kind)), _OTHERWISE)
+    return error(check, what, why=why, cure=cure or known)
 
 
 def _print(finding: Finding) -> None:

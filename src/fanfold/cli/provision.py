@@ -15,7 +15,7 @@ from fanfold.cli.describing import described, description
 from fanfold.deploy import embedded, file
 from fanfold.deploy import ledger as ledgers
 from fanfold.deploy import provision as provisioning
-from fanfold.deploy.description import Description, check_region, suffix_of
+from fanfold.deploy.description import Description, check_key_place, check_region, suffix_of
 from fanfold.deploy.provision import Call, Change
 from fanfold.errors import ConfigurationError
 from fanfold.urls import is_sqlite, parse_sqlite
@@ -54,8 +54,12 @@ def provision(
     if queue_url is not None:
         changes = asyncio.run(_embedded(queue_url, name, ledger, options, yes=yes))
     else:
-        wanted = description(name=name, **options)
-        changes = asyncio.run(_on_sqs(wanted, _address(region, endpoint_url), region, ledger, yes=yes))
+        wanted, address = description(name=name, **options), _address(region, endpoint_url)
+        from fanfold.brokers.boto import region_of  # noqa: PLC0415 - boto3 only where it is used
+
+        if (there := region_of(address)) is not None:
+            check_key_place(wanted.encryption, there)
+        changes = asyncio.run(_on_sqs(wanted, address, region, ledger, yes=yes))
     _tell(changes, yes=yes, as_json=as_json)
     if changes and not yes:
         raise SystemExit(3)
@@ -107,7 +111,8 @@ async def _embedded(
 async def _queues(transport: Call, wanted: Description, *, yes: bool) -> list[Change]:
     plan = await provisioning.look(transport, wanted)
     if yes and plan.changes:
-        await provisioning.apply(transport, plan)
+        for left in (await provisioning.apply(transport, plan)).changes:
+            click.echo(f"not taken, or changed by somebody else meanwhile: {left}", err=True)
     return list(plan.changes)
 
 

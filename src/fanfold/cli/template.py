@@ -12,7 +12,7 @@ from fanfold.cli.describing import described, description
 from fanfold.deploy import cloudformation as cfn
 from fanfold.deploy import ledger_table, roles, scaling
 from fanfold.deploy import terraform as hcl
-from fanfold.deploy.description import check_place, partition_of
+from fanfold.deploy.description import check_key_place, check_place, partition_of
 from fanfold.deploy.scaling import Service
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -106,6 +106,7 @@ def iam(*, account: str, region: str, role: str | None, **options: Any) -> None:
     """
     check_place(account, region)
     wanted = description(**options)
+    check_key_place(wanted.encryption, region)
     prefix = f"arn:{partition_of(region)}"
     queue, dead = (f"{prefix}:sqs:{region}:{account}:{name}" for name in (wanted.name, wanted.dlq_name))
     key = roles.kms_statements(wanted.encryption, lambda resource: f"{prefix}:kms:{region}:{account}:{resource}")

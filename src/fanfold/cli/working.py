@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
 import click
@@ -35,8 +36,11 @@ def run(app: Fanfold, ask: Callable[[DeadLetters], Awaitable[Any]], *, interrupt
         async with app:
             return await ask(await app.dead_letters.opened_async())
 
+    console = beside()
+    waiting = console.status("looking …") if console.is_terminal and interrupted == _LOOKED else nullcontext()
     try:
-        return asyncio.run(asked())
+        with waiting:
+            return asyncio.run(asked())
     except KeyboardInterrupt:
         beside().print(interrupted)
         sys.exit(INTERRUPTED)

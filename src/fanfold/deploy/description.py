@@ -123,6 +123,19 @@ def check_encryption(encryption: str) -> None:
         )
 
 
+def check_key_place(encryption: str, region: str) -> None:
+    """Whether a KMS key that is named by its ARN is where the queue is. Raises ConfigurationError.
+
+    SQS takes another account's key, and none of another region.
+    """
+    where = encryption.split(":")
+    if encryption.startswith("arn:") and where[3] != region:
+        raise ConfigurationError(
+            f"encryption {encryption!r}: that key is in {where[3]}, and the queue in {region}; SQS wants one of its "
+            "own region"
+        )
+
+
 def check_name(name: str) -> None:
     """Whether SQS takes `name` for a FIFO queue.
 
@@ -200,8 +213,8 @@ def check_dlq_url(queue_url: str, dlq_url: str) -> None:
 
 
 def _place(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return region_of(url) or parts.netloc.lower(), parts.path.rpartition("/")[0]
+    # Elsewhere than on AWS, one place may have several names: 127.0.0.1, localhost, a container's.
+    return region_of(url) or "", urlsplit(url).path.rpartition("/")[0]
 
 
 def _parts(arn: str) -> Mapping[str, str]:

@@ -141,7 +141,7 @@ def _dead_letters(seen: Seen) -> Iterator[Finding]:
         return
     yield fine("dlq", f"the dead letter queue {seen.dlq_name} is FIFO")
     yield _kept("dlq.retention", seen.dlq_name, seen.dlq, cure=seen.provision())
-    yield _encrypted("dlq.encryption", seen.dlq_name, seen.dlq, cure=seen.provision("--encryption sse-sqs"))
+    yield _encrypted("dlq.encryption", seen.dlq_name, seen.dlq, cure=seen.provision())
     yield _allowed(seen, seen.dlq)
 
 
@@ -166,7 +166,7 @@ def _access(seen: Seen) -> Iterator[Finding]:
             f"{denial.action} on {denial.queue} is denied",
             why=f"a {seen.role} can't do without it",
             cure=f"fanfold template iam {seen.name} --dlq-name {seen.dlq_name} --role {seen.role} "
-            f"--region {seen.region or 'REGION'} --account ACCOUNT",
+            f"--region {seen.region or 'REGION'} --account {seen.account}" + _with_key(seen),
         )
     if not seen.denied:
         yield fine("permission", f"no permission that a {seen.role} needs is denied")
@@ -179,6 +179,11 @@ def _access(seen: Seen) -> Iterator[Finding]:
         )
     elif seen.key_kind is not None:
         yield fine("keys", "the credentials are a role's, and expire")
+
+
+def _with_key(seen: Seen) -> str:
+    key = (seen.queue or {}).get("KmsMasterKeyId", "")
+    return f" --encryption {key}" if key else ""
 
 
 def _line(seen: Seen) -> Iterator[Finding]:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+
+from fanfold.deploy.description import DAY
+
+_DEFAULTS: Final = {"--retention": 14, "--visibility": 60, "--max-receive-count": 100, "--max-attempts": 5}
+"""Those of `fanfold provision`."""
 
 
 class Grade(StrEnum):
@@ -69,12 +76,41 @@ class Seen:
         """The dead letter queue's name, or what provisioning would call it."""
         return (self.dlq_url or self.name.replace(".fifo", "-dlq.fifo")).rsplit("/", 1)[-1]
 
+    @property
+    def account(self) -> str:
+        """The account that the queue's URL names, or a word for it."""
+        account = self.queue_url.rpartition("/")[0].rpartition("/")[2]
+        return account if account.isdecimal() else "ACCOUNT"
+
     def provision(self, *options: str) -> str:
-        """The command that cures something about the queues."""
+        """The command that cures something about the queues, and keeps what else they were set up with."""
         words = ["fanfold provision", self.name, "--dlq-name", self.dlq_name, *options]
+        words += [kept for kept in self._settings() if not any(_of_one(kept, option) for option in options)]
         place = ["--region", self.region] if self.region else []
         # In the region, the command would set up a queue on AWS, where this one isn't.
         return " ".join([*words, *(["--endpoint-url", self.endpoint] if self.endpoint else place), "--yes"])
+
+    def _settings(self) -> Iterator[str]:
+        """The options that say what there is, where it is neither the default nor a fault."""
+        queue = self.queue or {}
+        receives = int(json.loads(queue.get("RedrivePolicy") or "{}").get("maxReceiveCount", 0))
+        there = {
+            "--encryption": queue.get("KmsMasterKeyId", ""),
+            "--retention": f"{int(queue.get('MessageRetentionPeriod', 0)) / DAY:.6g}",
+            "--visibility": queue.get("VisibilityTimeout", ""),
+            "--max-receive-count": str(receives) if receives > _DEFAULTS["--max-attempts"] else "",
+        }
+        for option, value in there.items():
+            if value not in ("", "0", str(_DEFAULTS.get(option, ""))):
+                yield f"{option} {value}"
+        if queue and queue.get("FifoThroughputLimit") != "perMessageGroupId":
+            yield "--no-high-throughput"
+
+
+def _of_one(kept: str, option: str) -> bool:
+    """Whether two options are about the same."""
+    names = (text.partition(" ")[0].replace("--no-", "--") for text in (kept, option))
+    return len(set(names)) == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

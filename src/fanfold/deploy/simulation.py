@@ -197,11 +197,11 @@ class _Worker:
     def _flush(self, only: list[tuple[Waiting, bool]] | None = None) -> None:
         if only is None or only is self._batch:
             batch, self._batch = self._batch, []
-            self._env.process(self._settle(batch))
+            answered = self._env.timeout(self._world.scenario.round_trip + self._world.away())
+            answered.callbacks.append(partial(self._settled, batch))
 
-    def _settle(self, batch: list[tuple[Waiting, bool]]) -> Generator[Any, Any, None]:
+    def _settled(self, batch: list[tuple[Waiting, bool]], _: simpy.Event) -> None:
         world = self._world
-        yield self._env.timeout(world.scenario.round_trip + world.away())
         failed = [task for task, fails in batch if fails]
         dead = [task for task in failed if task[1] >= world.scenario.attempts]
         for task in failed:
@@ -214,8 +214,9 @@ class _Worker:
 
     def _give_back(self, count: int) -> None:
         self._free += count
-        changed, self._changed = self._changed, self._env.event()
-        changed.succeed()
+        if self._changed.callbacks:  # somebody waits for it
+            changed, self._changed = self._changed, self._env.event()
+            changed.succeed()
 
     def _change(self) -> simpy.Event:
         return self._changed

@@ -13,6 +13,10 @@ from fanfold.database import Database, Watch
 
 _TICK: Final = 0.02
 """Seconds between two looks at what other processes have committed."""
+_PATIENCE: Final = 250
+"""Looks in vain (some five seconds) after which there are fewer: they are most of what an idle worker costs."""
+_SLACK: Final = 2.5
+"""How much longer the tick is then."""
 
 
 Seen = tuple[int, int]
@@ -132,8 +136,9 @@ class Doorbell:
        goes away (cancelled, out of time) before it has looked, the ring passes to the next one. So a ring ends with a
        look that found nothing, and is never lost.
     3. One waiter a queue minds the time at which the next lease ends.
-    4. While anybody waits, one thread looks for other processes' commits every tick, and rings once a queue. Where that
-       look fails it is tried again, and rings when it works again: nobody knows what it missed.
+    4. While anybody waits, one thread looks for other processes' commits every tick, or less often where there were
+       none for a while, and rings once a queue. Where that look fails it is tried again, and rings when it works again:
+       nobody knows what it missed.
     5. Where others wait and nothing has rung since the last of them looked, a newcomer need not look.
     """
 
@@ -142,6 +147,7 @@ class Doorbell:
         self._guard = threading.Lock()
         self._lines: dict[str, _Line] = {}
         self._blind = True
+        self._in_vain = 0
         self._occupied = threading.Event()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -211,7 +217,7 @@ class Doorbell:
     def _tick(self) -> None:
         watch: Watch | None = None
         try:
-            while not self._closed.wait(_TICK):
+            while not self._closed.wait(_TICK if self._in_vain < _PATIENCE else _TICK * _SLACK):
                 watch = self._look(watch)
                 self._occupied.wait()
         finally:
@@ -224,12 +230,14 @@ class Doorbell:
             if watch is None:
                 watch = self._database.watch()
             elif not watch.changed():
+                self._in_vain += 1
                 return watch
         except sqlite3.Error:
             self._blind = True
             if watch is not None:
                 watch.close()
             return None
+        self._in_vain = 0
         with self._guard:
             self._blind = False
             for line in self._lines.values():

@@ -57,6 +57,7 @@ def add_piece(connection: sqlite3.Connection, *, opening: Opening, plan: Plan, a
     if not _sealed_meanwhile(connection, opening, plan):
         rows = _task_rows(opening.number, at, plan.tasks[at : at + PIECE], now)
         connection.executemany(SQL["add_task_once"], rows)
+        connection.execute(SQL["still_opening"], {"number": opening.number, "opening": opening.digest, "now": now})
 
 
 def seal(connection: sqlite3.Connection, opening: Opening, plan: Plan, now: float) -> Opened:

@@ -144,7 +144,8 @@ class Ledger(Protocol):
         """Record the sealed set, or find it again.
 
         A large plan is written piece by piece, but a fan-out is there for nobody (not to claim, not to find) before its
-        last piece is. One that its producer left half written is taken over by the next who opens it.
+        last piece is. One that its producer left half written is taken over by the next who opens it, or cleared away
+        by `purge` after a day.
 
         Raises:
             FanOutSealedError: the fan-out exists with another set of names.

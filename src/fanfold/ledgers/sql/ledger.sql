@@ -1,10 +1,11 @@
 -- name: open_fan_out
 -- Begins a fan-out, unless it is there; answers its number only when it is new. A small one is sealed in the same
--- transaction; a large one says whose plan is being written, until it is.
+-- transaction; a large one says whose plan is being written, until it is, and goes a day after nobody writes it any more.
 INSERT INTO fan_outs (fan_out_id, entity_id, event_id, metadata, total_tasks, created_at, touched_at, parent, early,
-    min_succeeded, tolerated_failures, cancel_rest, deadline_at, order_by, keep, sealed, opening, sent)
+    min_succeeded, tolerated_failures, cancel_rest, deadline_at, order_by, keep, sealed, opening, sent, purge_at)
 VALUES (:fan_out_id, :entity_id, :event_id, :metadata, :total_tasks, :now, :now, :parent, :early, :min_succeeded,
-    :tolerated_failures, :cancel_rest, :now + :deadline, :order_by, :keep, :opening IS NULL, :opening, 0)
+    :tolerated_failures, :cancel_rest, :now + :deadline, :order_by, :keep, :opening IS NULL, :opening, 0,
+    CASE WHEN :opening IS NOT NULL THEN :now + 86400 END)
 ON CONFLICT (fan_out_id) DO NOTHING
 RETURNING number;
 
@@ -25,9 +26,14 @@ DELETE FROM fan_outs WHERE fan_out_id = ? AND sealed = 0;
 INSERT INTO tasks (fan_out, task_name, position, task_config, updated_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (fan_out, task_name) DO NOTHING;
 
+-- name: still_opening
+-- Notes that a plan is still being written.
+UPDATE fan_outs SET purge_at = :now + 86400 WHERE number = :number AND opening = :opening;
+
 -- name: seal
 -- Makes a fan-out there for everybody: all pieces of this plan are written.
-UPDATE fan_outs SET sealed = 1, opening = NULL, touched_at = :now WHERE number = :number AND opening = :opening;
+UPDATE fan_outs SET sealed = 1, opening = NULL, touched_at = :now, purge_at = NULL
+WHERE number = :number AND opening = :opening;
 
 -- name: sent
 -- Notes that the queue has accepted what waits in this generation.
@@ -56,6 +62,7 @@ WHERE fan_out_id = :fan_out_id AND completed_at IS NOT NULL AND fold_begun = 0 A
 -- name: claim
 -- Starts an attempt of each task of a list that isn't terminal. A message older than the task's generation starts
 -- nothing, nor does one that comes after the deadline of an open fan-out, or the fold of any but the current generation.
+-- (`+state`: the index by state would read all that waits in the fan-out.)
 UPDATE tasks
 SET state = 'running', attempts = attempts + 1, generation = :generation, worker = :worker, updated_at = :now
 WHERE fan_out = (
@@ -63,7 +70,7 @@ WHERE fan_out = (
     WHERE fan_out_id = :fan_out_id AND sealed = 1
       AND (deadline_at IS NULL OR deadline_at > :now OR completed_at IS NOT NULL)
   )
-  AND task_name IN (SELECT value FROM json_each(:task_names)) AND state IN ('pending', 'running', 'failed')
+  AND task_name IN (SELECT value FROM json_each(:task_names)) AND +state IN ('pending', 'running', 'failed')
   AND generation <= :generation AND (position >= 0 OR generation = :generation)
 RETURNING task_name, attempts, failure,
     (SELECT deadline_at FROM fan_outs WHERE fan_out_id = :fan_out_id AND completed_at IS NULL);
@@ -226,10 +233,11 @@ SELECT position, task_name, state, attempts, generation, task_config, result, fa
 FROM tasks WHERE fan_out = (SELECT number FROM fan_outs WHERE fan_out_id = ?) AND position >= 0;
 
 -- name: expired
--- Fan-outs that are kept no longer, oldest first: neither those whose fold has begun and isn't over, nor those whose fold
+-- Fan-outs that are kept no longer, oldest first, and what a dead producer left half written: neither those whose fold has begun and isn't over, nor those whose fold
 -- never began and was due after a time.
 SELECT number FROM fan_outs AS f
 WHERE purge_at IS NOT NULL AND purge_at <= :now AND CASE
+    WHEN sealed = 0 THEN 1
     WHEN fold_begun = 0 THEN purge_at - keep <= :since
     ELSE NOT EXISTS (
         SELECT 1 FROM tasks

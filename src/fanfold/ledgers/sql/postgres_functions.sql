@@ -377,7 +377,7 @@ END $$;
 
 -- name: begin_fan_out
 -- Begins a fan-out, unless it is there; answers its number, and whose plan is being written (null: it is sealed). What was
--- left half written of another plan gives way.
+-- left half written of another plan gives way, and goes a day after nobody writes it any more.
 CREATE OR REPLACE FUNCTION begin_fan_out(plan jsonb, digest text, now double precision)
 RETURNS TABLE (fresh boolean, number bigint, generation integer, opening text) LANGUAGE plpgsql
 SET search_path FROM CURRENT SET enable_seqscan = off AS $$
@@ -392,10 +392,12 @@ BEGIN
         DELETE FROM fan_outs WHERE number = f.number;
     END IF;
     INSERT INTO fan_outs (fan_out_id, entity_id, event_id, metadata, total_tasks, created_at, touched_at, parent, early,
-        min_succeeded, tolerated_failures, cancel_rest, deadline_at, order_by, keep, sealed, opening)
+        min_succeeded, tolerated_failures, cancel_rest, deadline_at, order_by, keep, sealed, opening,
+        purge_at)
     SELECT p.fan_out_id, p.entity_id, p.event_id, p.metadata, p.total_tasks, now, now, p.parent,
         p.min_succeeded IS NOT NULL OR p.tolerated_failures IS NOT NULL, p.min_succeeded, p.tolerated_failures,
-        p.cancel_rest, now + p.deadline, p.order_by, p.keep, digest IS NULL, digest
+        p.cancel_rest, now + p.deadline, p.order_by, p.keep, digest IS NULL, digest,
+        CASE WHEN digest IS NOT NULL THEN now + 86400 END
     FROM jsonb_to_record(plan) AS p (fan_out_id text, entity_id text, event_id text, metadata text, total_tasks integer,
         parent text, min_succeeded integer, tolerated_failures integer, cancel_rest boolean, deadline double precision,
         order_by text, keep double precision)
@@ -443,14 +445,15 @@ BEGIN
         RETURN false;
     ELSIF planned IS NOT NULL THEN
         PERFORM add_tasks(of, planned, at, now);
+        UPDATE fan_outs SET purge_at = now + 86400 WHERE number = of;
     ELSE
-        UPDATE fan_outs SET sealed = true, opening = NULL, touched_at = now WHERE number = of;
+        UPDATE fan_outs SET sealed = true, opening = NULL, touched_at = now, purge_at = NULL WHERE number = of;
     END IF;
     RETURN true;
 END $$;
 
 -- name: forget
--- Forgets fan-outs that are kept no longer, oldest first; answers how many. One that somebody holds is left for later. Neither
+-- Forgets fan-outs that are kept no longer, oldest first, and what was left half written; answers how many. One that somebody holds is left for later. Neither
 -- one whose fold has begun and isn't over is forgotten, nor one whose fold never began and was due after a time.
 CREATE OR REPLACE FUNCTION forget(most integer, since double precision, now double precision) RETURNS bigint LANGUAGE plpgsql
 SET search_path FROM CURRENT SET enable_seqscan = off AS $$
@@ -459,6 +462,7 @@ DECLARE
 BEGIN
     numbers := ARRAY(
         SELECT number FROM fan_outs AS f WHERE purge_at IS NOT NULL AND purge_at <= now AND CASE
+            WHEN NOT sealed THEN true
             WHEN NOT fold_begun THEN purge_at - keep <= since
             ELSE (SELECT terminal FROM tasks WHERE fan_out = f.number AND task_name = 'fanfold.fold') IS NOT NULL END
         ORDER BY purge_at LIMIT most FOR UPDATE SKIP LOCKED

@@ -92,3 +92,7 @@ CREATE INDEX tasks_folding ON tasks (fan_out) WHERE terminal IS NULL AND positio
 -- name: version_3
 -- New functions only: `advance`, `run_again`, `forget`. Those of before stay, for workers that still run.
 SELECT;
+
+-- name: version_4
+-- Functions only: they look up by keys alone, and `forget` clears away what was left half written.
+SELECT;
