@@ -60,6 +60,21 @@ async def test_what_comes_behind_a_request_that_is_worked_on_is_read_afterwards(
     assert [action for action, _ in engine.calls] == ["ReceiveMessage", "SendMessage"]
 
 
+async def test_of_many_requests_in_one_go_few_wait_in_memory_and_all_are_answered():
+    held, begun = Held(), []
+    app = application(FakeEngine(SendMessage=held))
+    begin = app.begin
+    app.begin = lambda head: begun.append(head) or begin(head)
+    many, small = 5_000, b"GET /?Action=ListQueues HTTP/1.1\r\nHost: a\r\n\r\n"
+    async with serving(app) as served, connected(served.port) as client:
+        client.say(request("SendMessage") + small * many)
+        await held.begun.wait()
+        await asyncio.sleep(0)
+        assert len(begun) < 200
+        held.go.set()
+        assert [(await client.answer()).status for _ in range(many + 1)] == [200] * (many + 1)
+
+
 async def test_a_body_is_asked_for_where_the_client_waits_for_that():
     engine = FakeEngine()
     async with serving(application(engine)) as served, connected(served.port) as client:

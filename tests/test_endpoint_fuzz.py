@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from endpoint_requests import FakeEngine, application, ask
 from fanfold.endpoint.access import Key, Role, Signed
-from fanfold.endpoint.connections import Connection, Connections
+from fanfold.endpoint.connections import Connection
+from fanfold.endpoint.crowd import Connections
 from fanfold.endpoint.model import sqs_model
 from fanfold.testing import FakeClock
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import httptools
 
 from fanfold.endpoint import answers
+from fanfold.endpoint.crowd import Connections, Served
 from fanfold.endpoint.exchange import Request, Response
 
 READ_SECONDS: Final = 30.0
@@ -26,21 +26,8 @@ IDLE_SECONDS: Final = 65.0
 MAX_HEAD: Final = 128 * 1024
 """Bytes of a request beside its body: its line and headers (a GET carries its message in there), and what frames its
 chunks."""
-
-
-class Served(Protocol):
-    """A request on its way: `application.Exchange`."""
-
-    refused: Response | None
-
-    def feed(self, part: bytes) -> None:
-        """Take a part of the body."""
-
-    def leave(self) -> None:
-        """The client has gone."""
-
-    async def answer(self) -> Response | None:
-        """The answer; None for nobody."""
+_SLICE: Final = 8192
+"""Bytes that are taken apart before it is seen whether there is a request to work on: bounds how many wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,51 +37,6 @@ class _Turn:
     served: Served
     keep: bool
     bare: bool
-
-
-class Connections:
-    """All connections of a server, and what they have in common.
-
-    `begin` takes a request's head; `most` is how many connections there may be at once; `scheme` http or https.
-    """
-
-    def __init__(self, begin: Callable[[Request], Served], *, most: int, scheme: str) -> None:
-        self.begin = begin
-        self.most = most
-        self.scheme = scheme
-        self.open: set[Connection] = set()
-        self.closing = False
-        self.emptied = asyncio.Event()
-        self.emptied.set()
-
-    def add(self, connection: Connection) -> bool:
-        """One more; answers whether it may stay."""
-        self.open.add(connection)
-        self.emptied.clear()
-        return not self.closing and len(self.open) <= self.most
-
-    def discard(self, connection: Connection) -> None:
-        """One has ended."""
-        self.open.discard(connection)
-        if not self.open:
-            self.emptied.set()
-
-    def close(self) -> None:
-        """Let each connection end: now, or with its next answer where it owes one."""
-        self.closing = True
-        for connection in list(self.open):
-            connection.close_if_idle()
-
-    def abort(self) -> None:
-        """End all of them now."""
-        for connection in list(self.open):
-            connection.abort()
-
-    def close_late(self) -> None:
-        """End those whose clients have taken too long."""
-        now = asyncio.get_running_loop().time()
-        for connection in list(self.open):
-            connection.close_if_late(now)
 
 
 class Connection(asyncio.Protocol):
@@ -113,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._reading_since: float | None = None
         self._writing_since: float | None = None
         self._idle_since: float | None = None
+        self._pending, self._at = b"", 0
         self._beside_body = 0
         self._url = b""
         self._headers: dict[str, str] = {}
@@ -145,11 +88,8 @@ class Connection(asyncio.Protocol):
         """Take what came apart."""
         if self._reading_since is None:
             self._reading_since = self._loop.time()  # also line ends between two requests
-        self._beside_body += len(data)
-        while data and not self._over and not self._last:
-            data = self._parse(data)
-        if self._beside_body > MAX_HEAD and not self._over and not self._last:
-            self._refuse(431)
+        self._pending, self._at = self._pending[self._at :] + data, 0
+        self._take_apart()
 
     def pause_writing(self) -> None:
         """The client takes less than it asked for."""
@@ -236,16 +176,29 @@ class Connection(asyncio.Protocol):
             self._waiting.append(turn)
             self._go_on()
 
-    def _parse(self, data: bytes) -> bytes:
-        """Parse; answers what is left, which is something only where the client asks for another protocol."""
+    def _take_apart(self) -> None:
+        """Go through what has come, up to a request to work on; read no more while something is left."""
+        while self._at < len(self._pending) and not self._over and not self._last:
+            if self._current is not None or self._waiting:
+                self._transport.pause_reading()
+                return
+            piece = self._pending[self._at : self._at + _SLICE]
+            self._beside_body += len(piece)
+            self._at += self._parse(piece)
+            if self._beside_body > MAX_HEAD and not self._over and not self._last:
+                self._refuse(431)
+        self._pending, self._at = b"", 0
+
+    def _parse(self, piece: bytes) -> int:
+        """Parse; answers how far, which is not to the end only where the client asks for another protocol."""
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade as asked:
-            return data[asked.args[0] :]  # HTTP/1.1 lets us stay with it
+            return int(asked.args[0])  # HTTP/1.1 lets us stay with it
         except httptools.HttpParserError:
             if not self._over and not self._last:
                 self._refuse(400)
-        return b""
+        return len(piece)
 
     def _has_body(self) -> bool:
         return "transfer-encoding" in self._headers or self._headers.get("content-length", "0") != "0"
@@ -287,6 +240,7 @@ class Connection(asyncio.Protocol):
             if self._reading_since is not None:
                 self._reading_since = self._loop.time()  # it couldn't go on while we weren't reading
             self._transport.resume_reading()
+            self._take_apart()
 
     async def _serve(self, turn: _Turn) -> None:
         response = await turn.served.answer()

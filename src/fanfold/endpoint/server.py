@@ -9,7 +9,8 @@ import ssl
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from fanfold.endpoint.connections import READ_SECONDS, Connection, Connections, Served
+from fanfold.endpoint.connections import READ_SECONDS, Connection
+from fanfold.endpoint.crowd import Connections, Served
 from fanfold.endpoint.exchange import Request
 from fanfold.errors import ConfigurationError
 from fanfold.service import Deadline, Service
