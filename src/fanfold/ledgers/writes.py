@@ -34,7 +34,7 @@ def claim(connection: sqlite3.Connection, claims: Sequence[Claim], now: float) -
 def finish(connection: sqlite3.Connection, finishes: Sequence[Finish], now: float) -> list[Recorded]:
     """End attempts, and the fan-outs that they complete."""
     numbers = {fan_out_id: _number(connection, fan_out_id) for fan_out_id in {f.fan_out_id for f in finishes}}
-    applied = [_end(connection, numbers[finish.fan_out_id], finish, now) for finish in finishes]
+    applied = _end(connection, [(numbers[finish.fan_out_id], finish) for finish in finishes], now)
     due = {
         fan_out_id: _concluded(connection, numbers[fan_out_id], now)
         for fan_out_id in {finish.fan_out_id for finish in finishes if finish.task_name != FOLD_NAME}
@@ -154,11 +154,20 @@ def _fold_refusal(
     return Claimed(state=TaskState(state), attempt=attempts or 0, failure=rows.failure(failure))
 
 
-def _end(connection: sqlite3.Connection, number: int | None, finish: Finish, now: float) -> bool:
-    values = endings.values(finish)
-    values["number"], values["now"] = number, now
-    if connection.execute(SQL["finish"], values).rowcount:
-        return True
+def _end(connection: sqlite3.Connection, ends: Sequence[tuple[int | None, Finish]], now: float) -> list[bool]:
+    values = [endings.values(finish) | {"number": number, "now": now} for number, finish in ends]
+    if any(finish.attempt is None for _, finish in ends):  # nobody could tell afterwards whether it was this write
+        return [_ended(connection, one) or _stands(connection, one) for one in values]
+    if connection.executemany(SQL["finish"], values).rowcount == len(ends):
+        return [True] * len(ends)
+    return [_stands(connection, one) for one in values]
+
+
+def _ended(connection: sqlite3.Connection, values: Mapping[str, Any]) -> bool:
+    return connection.execute(SQL["finish"], values).rowcount > 0
+
+
+def _stands(connection: sqlite3.Connection, values: Mapping[str, Any]) -> bool:
     return connection.execute(SQL["finished_so"], values).fetchone() is not None
 
 
