@@ -51,7 +51,7 @@ class Browse:
 
     @property
     def hidden(self) -> int:
-        """Messages that were there and could not be seen, once all that could be has been; 0 where nobody may count."""
+        """Messages that were there and could not be seen, once all that could be has been; 0 where nobody counts."""
         return max(0, self._counted - self.seen) if self._counted is not None else 0
 
     async def __aenter__(self) -> Self:
@@ -86,7 +86,7 @@ class Browse:
             pages = self._received()
         async for page in pages:
             yield page
-        if self._room(1):
+        if self._limit is None:
             self._counted = await self._count()
 
     async def late(self) -> AsyncIterator[Sequence[Delivery]]:
