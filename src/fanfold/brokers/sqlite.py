@@ -39,7 +39,7 @@ class SqliteBroker:
     """A `Broker` on the embedded engine. The queue and its dead letter queue are created where missing.
 
     A receive that finds nothing costs next to nothing while it waits. It wakes on a change in this process, within
-    25 ms of a change by another one (55 where there was none for seconds), when the next lease ends, and on `end_polls`.
+    25 ms of a change by another one (55 where there was none for seconds), when the next lease ends, on `end_polls`.
     """
 
     batch = 100
