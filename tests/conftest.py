@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+import signal
 
 import boto3
 import hypothesis
@@ -23,6 +24,10 @@ _LOOK = 0.001
 # No test depends on how fast the machine is, and hypothesis' deadline for an example would be such a test.
 hypothesis.settings.register_profile("fanfold", deadline=None)
 hypothesis.settings.load_profile("fanfold")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what goes to the background like that, and the commands that the tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
