@@ -117,6 +117,7 @@ def _free_port() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
     with postgres_server(durable=True) as started, suppress(KeyboardInterrupt):
         sys.stdout.write(f"{started.url}\n")
         sys.stdout.flush()
