@@ -22,10 +22,12 @@ class Queue:
 
     def __init__(self):
         self.letters = []
+        self.asked = 0
         self.looks = 0
         self.count = None
 
     async def dead_letter_count(self):
+        self.asked += 1
         if self.letters is None:
             raise NoDeadLetterQueueError("none")
         return len(self.letters) if self.count is None else self.count
@@ -93,11 +95,21 @@ async def opened(ledger, *names, fan_out_id="f1", sent=True, **options):
         await ledger.sent(fan_out_id, 0)
 
 
+async def begin(ledger, name, fan_out_id="f1"):
+    [claimed] = await ledger.claim([Claim(fan_out_id=fan_out_id, task_name=name, generation=0, worker="w")])
+    assert claimed.state is TaskState.RUNNING
+    return claimed.attempt
+
+
 async def finish(ledger, name, fan_out_id="f1"):
-    asked = Claim(fan_out_id=fan_out_id, task_name=name, generation=0, worker="w")
-    [claimed] = await ledger.claim([asked])
-    end = Finish(fan_out_id=fan_out_id, task_name=name, attempt=claimed.attempt, result="1")
-    await ledger.finish([end])
+    attempt = await begin(ledger, name, fan_out_id)
+    await ledger.finish([Finish(fan_out_id=fan_out_id, task_name=name, attempt=attempt, result="1")])
+
+
+async def die(ledger, name):
+    """End a task for good, as a worker does that buries it with its reason."""
+    attempt, failure = await begin(ledger, name), Failure(type="E", message="e")
+    await ledger.finish([Finish(fan_out_id="f1", task_name=name, attempt=attempt, failure=failure, dead=True)])
 
 
 def letter(name, *, fan_out_id="f1", reason="", generation=0):
@@ -139,7 +151,7 @@ async def test_what_was_sent_is_left_to_the_queue(reconciler, ledger, clock, don
 async def test_what_waits_for_longer_than_the_queue_keeps_messages_is_sent_anew(reconciler, ledger, clock, done, queue):
     await opened(ledger, "a", "b", "c")
     await finish(ledger, "a")
-    await ledger.claim([Claim(fan_out_id="f1", task_name="b", generation=0, worker="w")])
+    await begin(ledger, "b")
     clock.advance(queue.retention + limits.MAX_VISIBILITY)
     await reconciler.reconcile(ledger)
     assert done == []
@@ -209,8 +221,7 @@ async def test_letters_with_a_reason_or_of_nobody_known_or_of_what_is_over_chang
 
 async def test_a_letter_from_before_a_rerun_kills_nothing_of_it(reconciler, ledger, queue):
     await opened(ledger, "a")
-    death = Finish(fan_out_id="f1", task_name="a", attempt=None, failure=Failure(type="E", message="e"), dead=True)
-    await ledger.finish([death])
+    await die(ledger, "a")
     await ledger.rerun("f1")
     await ledger.sent("f1", 1)
     queue.letters = [letter("a", generation=0)]
@@ -218,14 +229,19 @@ async def test_a_letter_from_before_a_rerun_kills_nothing_of_it(reconciler, ledg
     assert [task.state for task in await ledger.tasks("f1")] == [TaskState.PENDING]
 
 
-async def test_while_nothing_is_open_the_queue_is_asked_for_nothing(reconciler, ledger, queue, clock):
+@pytest.mark.parametrize("end", [finish, die])
+async def test_once_nothing_is_open_and_no_fold_under_way_the_queue_is_asked_for_nothing(
+    reconciler, ledger, queue, clock, end
+):
     await opened(ledger, "a")
-    await finish(ledger, "a")
     queue.letters = [letter("b")]
+    await reconciler.reconcile(ledger)
+    await finish(ledger, "a")
+    await end(ledger, FOLD_NAME)
     for _ in range(3):
         clock.advance(DLQ_INTERVAL)
         await reconciler.reconcile(ledger)
-    assert queue.looks == 0
+    assert (queue.asked, queue.looks) == (1, 1)
 
 
 async def test_the_letters_are_looked_through_when_their_number_changes_and_else_once_in_ten(
@@ -281,7 +297,7 @@ async def test_a_fold_that_began_and_whose_message_is_older_than_the_queue_keeps
 ):
     await opened(ledger, "a")
     await finish(ledger, "a")
-    await ledger.claim([Claim(fan_out_id="f1", task_name=FOLD_NAME, generation=0, worker="w1")])
+    await begin(ledger, FOLD_NAME)
     clock.advance(queue.retention + limits.MAX_VISIBILITY)
     await reconciler.reconcile(ledger)
     assert done == []
@@ -317,19 +333,43 @@ async def test_a_fold_that_couldnt_be_sent_is_sent_in_the_next_round(make, ledge
     assert names(said) == ["reconcile.failed", "fold.resent"]
 
 
-async def test_a_fold_that_the_queue_set_aside_is_noticed_although_nothing_is_open_any_more(
-    reconciler, ledger, clock, done, queue
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_fold_that_the_queue_set_aside_is_noticed_although_nothing_is_open_any_more(  # noqa: PLR0917 - fixtures
+    make, ledger, clock, done, queue, restarted
 ):
+    before = make()
     await opened(ledger, "a")
-    await reconciler.reconcile(ledger)
+    await before.reconcile(ledger)
     await finish(ledger, "a")
-    [claimed] = await ledger.claim([Claim(fan_out_id="f1", task_name=FOLD_NAME, generation=0, worker="w")])
-    assert claimed.state is TaskState.RUNNING
+    await begin(ledger, FOLD_NAME)
     queue.letters = [letter(FOLD_NAME)]
-    clock.advance(DLQ_INTERVAL)
-    await reconciler.reconcile(ledger)
+    clock.advance(2 * HORIZON)
+    await (make() if restarted else before).reconcile(ledger)
     assert (await ledger.get("f1")).fold_state is TaskState.DEAD
     assert done == []  # on_task_dead is for tasks of the plan
+
+
+async def test_a_fold_that_the_queue_set_aside_is_noticed_by_workers_that_have_none_themselves(
+    make, ledger, clock, queue
+):
+    await opened(ledger, "a")
+    await finish(ledger, "a")
+    await begin(ledger, FOLD_NAME)
+    queue.letters = [letter(FOLD_NAME)]
+    clock.advance(PATIENCE + 1)
+    await make(announce=None).reconcile(ledger)
+    assert (await ledger.get("f1")).fold_state is TaskState.DEAD
+
+
+async def test_a_fold_that_the_queue_set_aside_before_its_first_claim_is_sent_and_not_looked_for(
+    make, ledger, clock, done, queue
+):
+    await opened(ledger, "a")
+    await finish(ledger, "a")
+    queue.letters = [letter(FOLD_NAME)]
+    clock.advance(PATIENCE + 1)
+    await make().reconcile(ledger)
+    assert (done, queue.asked) == ([("fold", "f1", 0)], 0)
 
 
 # What can't be done

@@ -25,9 +25,9 @@ INTERVAL: Final = 20.0
 PATIENCE: Final = 60.0
 """Seconds without a word before a producer, or whoever had to send a fold, is taken for dead."""
 DLQ_INTERVAL: Final = 60.0
-"""Seconds between two looks at the dead letter queue, while fan-outs are open: on SQS each is a request."""
+"""Seconds between two looks at the dead letter queue, while there is something to find: on SQS each is a request."""
 HORIZON: Final = 86_400.0
-"""Seconds for which a fold is looked for, missing or set aside: older fan-outs completed without an `on_complete`."""
+"""Seconds for which a fold that never began is sent: older fan-outs completed without an `on_complete`."""
 ROLE: Final = "reconciler"
 _LETTERS: Final = 1_000
 _LOOKS: Final = 10
@@ -40,8 +40,9 @@ class Reconciler(Service):
     1. Where a producer died between sealing and sending, what waits is sent, with the ids that it has anyway.
     2. Where a fan-out's messages are older than the queue keeps any, what waits is sent anew.
     3. Where the deadline of a fan-out came, what is left of it is cancelled.
-    4. While fan-outs are open, and for a day after, it looks for messages in the dead letter queue without a reason:
-       the queue's redrive policy moved them after a loop of crashes. The ledger learns that these are dead.
+    4. While the ledger has fan-outs that are open, or folds that began and aren't over, it looks for messages in the
+       dead letter queue without a reason: the queue's redrive policy moved them after a loop of crashes. The ledger
+       learns that these are dead.
     5. Where a completed fan-out's fold was never claimed, or was and its message is older than the queue keeps any, it
        sends the fold (again: the ids make it one).
     6. What is kept no longer is forgotten.
@@ -75,7 +76,6 @@ class Reconciler(Service):
         self._rounds: asyncio.Task[None] | None = None
         self._folds_sent: dict[str, float] = {}
         self._looked_at = 0.0
-        self._open_at = -HORIZON
         self._letters = -1
         self._looks = 0
 
@@ -189,13 +189,10 @@ class Reconciler(Service):
 
     async def _look_for_moved(self, ledger: Ledger) -> None:
         now = self._clock.now()
-        if now - self._looked_at < DLQ_INTERVAL:
-            return
-        if await ledger.list(limit=1, open_only=True):
-            self._open_at = now
-        if now - self._open_at < HORIZON:  # what is complete may have a fold that the queue sets aside
+        if now - self._looked_at >= DLQ_INTERVAL:
             self._looked_at = now
-            await self._bury_moved(ledger)
+            if await _may_be_moved(ledger):
+                await self._bury_moved(ledger)
 
     async def _bury_moved(self, ledger: Ledger) -> None:
         try:
@@ -220,6 +217,13 @@ class Reconciler(Service):
         self._looks += 1
         changed, self._letters = count != self._letters, count
         return count > 0 and (changed or self._looks % _LOOKS == 0)
+
+
+async def _may_be_moved(ledger: Ledger) -> bool:
+    """Whether the ledger waits for the end of anything. A fold that was moved before it began is sent anyway."""
+    if await ledger.list(limit=1, open_only=True):
+        return True
+    return bool(await ledger.unended_folds(untouched_for=PATIENCE, limit=1))
 
 
 def _death(task: Task, letter: DeadLetter) -> Finish:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from injecting import (
     ACTS,
@@ -106,6 +106,11 @@ def test_whatever_goes_wrong_together_breaks_no_promise(tmp_path):
     ways = st.sampled_from([error_before, error_after, late])
     calls = st.tuples(st.sampled_from([*ACTS, *LOOKS]), st.integers(1, 8))
 
+    @example({  # all is over before a round comes as far as the dead letter queue
+        ("ledger.unsent", 1): error_before,
+        ("broker.dead_letter_count", 1): error_before,
+        ("ledger.stalled", 1): late,
+    })  # fmt: skip
     @settings(max_examples=25, deadline=None)
     @given(st.dictionaries(calls, ways, min_size=2, max_size=12))
     def check(faults):
