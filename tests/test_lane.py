@@ -57,7 +57,7 @@ class Bench:
             raise answer
         return answer
 
-    def hand_over(self, _, settlement):
+    def hand_over(self, settlement):
         self.handed_over.append(settlement.delivery)
 
     async def give_back(self, unrun, interrupted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -28,6 +29,7 @@ class Batcher(Generic[T, R]):
         self._timer: asyncio.Handle | None = None
         self._soon = False
         self._under_way: set[asyncio.Task[None]] = set()
+        self._context = contextvars.copy_context()
 
     async def add(self, item: T, *, wait: bool = True) -> R:
         """Hand `item` on with others; returns its answer, or raises what the whole batch failed with.
@@ -73,7 +75,8 @@ class Batcher(Generic[T, R]):
         self._soon = False
         if self._waiting:
             batch, self._waiting = self._waiting, []
-            task = asyncio.create_task(self._send(batch))
+            # Not in the context of whoever happened to add the last item: what a task sets there is its own.
+            task = asyncio.get_running_loop().create_task(self._send(batch), context=self._context.copy())
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 

@@ -31,9 +31,13 @@ class Claims:
         self._telemetry = telemetry
         self._batcher: Batcher[Claim, Claimed | None] = Batcher(self._ask, size=_BATCH, linger=0)
 
+    def counts(self, task: Task) -> bool:
+        """Whether a ledger may know the task, and is to be asked."""
+        return self._ledger is not None and task.fan_out_id is not None
+
     async def claim(self, task: Task) -> Claimed | None:
         """The ledger's answer; None where no ledger knows the task."""
-        if self._ledger is None or task.fan_out_id is None:
+        if not self.counts(task):
             return None
         claim = self.of(task)
         wait = _FIRST_BACKOFF

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
+import msgspec
 
-@dataclass(slots=True)
-class Allowance:
+
+class Allowance(msgspec.Struct, eq=False):
     """How long a run may take: a deadline in seconds since the epoch, which the task itself can move."""
 
-    deadline: float
+    deadline: float = math.inf
     cancelled: bool = False
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import math
 import os
 import pickle
 import random
@@ -16,7 +15,7 @@ from typing import Any, Final
 
 from fanfold.calling import outcome_of, outcome_on_loop
 from fanfold.clock import Clock
-from fanfold.context import Allowance, Context
+from fanfold.context import Context
 from fanfold.errors import InvalidInputError
 from fanfold.model import FOLD_NAME, Failure, FanOut, Task
 from fanfold.outcome import Completed, Outcome, Reject, Retry, decide, failure_of
@@ -118,7 +117,12 @@ class Executor:
             failure = Failure(type="UnknownTask", message=f"no worker here declares a task {task.task_name!r}")
             return self._decided(Retry(failure, delay=UNKNOWN_TASK_DELAY), task, attempt, _NO_BACKOFF)
         try:
-            outcome = await self._attempt(definition, task, attempt, run, until)
+            if task.task_name == FOLD_NAME:
+                outcome = await self._fold(definition, task, attempt, run, until)
+            else:
+                outcome = await self._begin(definition, task, attempt, run, until)
+        except InvalidInputError as error:  # a config that doesn't fit today won't tomorrow
+            outcome = Reject(failure_of(error, __file__))
         except asyncio.CancelledError as error:
             outcome = Retry(failure_of(error, __file__))  # the function's own doing, where nobody has ended the run
         finally:
@@ -127,9 +131,11 @@ class Executor:
         if run.interrupted:
             raise asyncio.CancelledError
         if run.expired and run.late is not None:
-            return run.late()
+            return run.late(run)
         if run.cancelled_itself:
             outcome = await run.calmed()
+        if isinstance(outcome, Completed):
+            return outcome
         return self._decided(outcome, task, attempt, definition.backoff)
 
     def close(self) -> None:
@@ -138,56 +144,57 @@ class Executor:
         if self._processes is not None:
             self._processes.close()
 
-    async def _attempt(
-        self, definition: Definition, task: Task, attempt: int, run: Run, until: float | None
-    ) -> Outcome:
-        fan_out: FanOut | None = None
-        if task.task_name == FOLD_NAME:
-            try:
-                fan_out = await self._load_fan_out(str(task.fan_out_id)) if self._load_fan_out is not None else None
-            except Exception as error:  # noqa: BLE001 - the ledger is away, say: the next attempt may do better
-                return Retry(failure_of(error, __file__))
-            if fan_out is not None:
-                definition = self._registry.fold_for(failed=not fan_out.succeeded) or _NO_FOLD
-        self._set_deadline(definition, task, attempt, run, until)
+    async def _fold(self, definition: Definition, task: Task, attempt: int, run: Run, until: float | None) -> Outcome:
         try:
-            arguments = self._arguments(definition, task, attempt, run.allowance, fan_out)
-        except InvalidInputError as error:  # a config that doesn't fit today won't tomorrow
-            return Reject(failure_of(error, __file__))
-        return await self._call(definition, arguments, run)
+            fan_out = await self._load_fan_out(str(task.fan_out_id)) if self._load_fan_out is not None else None
+        except Exception as error:  # noqa: BLE001 - the ledger is away, say: the next attempt may do better
+            return Retry(failure_of(error, __file__))
+        if fan_out is not None:
+            definition = self._registry.fold_for(failed=not fan_out.succeeded) or _NO_FOLD
+        return await self._begin(definition, task, attempt, run, until, fan_out=fan_out)
+
+    def _begin(
+        self,
+        definition: Definition,
+        task: Task,
+        attempt: int,
+        run: Run,
+        until: float | None,
+        *,
+        fan_out: FanOut | None = None,
+    ) -> Coroutine[Any, Any, Outcome]:
+        """Start its time, and answer what is to be awaited. Raises InvalidInputError."""
+        started = self._clock.now()
+        run.deadline = started + definition.timeout if until is None else min(started + definition.timeout, until)
+        run.late = partial(self._late, definition, task, attempt, started)
+        if definition.runs is not Runs.IN_PROCESS:  # which counts from when its process is ready
+            self._timeouts.watch(run, started)
+        return self._call(definition, self._arguments(definition, task, attempt, run, fan_out), run)
 
     def _decided(self, outcome: Outcome, task: Task, attempt: int, backoff: Backoff) -> Outcome:
         if not isinstance(outcome, Retry):
             return outcome
         return decide(outcome, attempt, self.max_attempts(task.task_name), backoff, self._rng)
 
-    def _set_deadline(self, definition: Definition, task: Task, attempt: int, run: Run, until: float | None) -> None:
-        started = self._clock.now()
-        run.allowance.deadline = min(started + definition.timeout, until or math.inf)
-
-        run.late = partial(self._late, definition, task, attempt, run.allowance, started)
-        if definition.runs is not Runs.IN_PROCESS:  # which counts from when its process is ready
-            self._timeouts.watch(run, started)
-
-    def _late(self, definition: Definition, task: Task, attempt: int, allowance: Allowance, started: float) -> Outcome:
-        seconds = allowance.deadline - started
+    def _late(self, definition: Definition, task: Task, attempt: int, started: float, run: Run) -> Outcome:
+        seconds = run.deadline - started
         failure = Failure(type="Timeout", message=f"no result within {seconds:g} s")
         return self._decided(Retry(failure), task, attempt, definition.backoff)
 
     def _arguments(
-        self, definition: Definition, task: Task, attempt: int, allowance: Allowance, fan_out: FanOut | None
+        self, definition: Definition, task: Task, attempt: int, run: Run, fan_out: FanOut | None
     ) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for parameter, value in definition.parameters.items():
             if value == "task_config":
                 values[parameter] = definition.config(task.task_config)
             elif value == "context":
-                values[parameter] = self._context(task, attempt, allowance)
+                values[parameter] = self._context(task, attempt, run)
             else:
                 values[parameter] = fan_out if value == "fan_out" else getattr(task, value)
         return values
 
-    def _context(self, task: Task, attempt: int, allowance: Allowance) -> Context:
+    def _context(self, task: Task, attempt: int, run: Run) -> Context:
         return Context(
             entity_id=task.entity_id,
             task_name=task.task_name,
@@ -195,7 +202,7 @@ class Executor:
             attempt=attempt,
             max_attempts=self.max_attempts(task.task_name),
             logger=logging.getLogger(f"fanfold.task.{task.task_name}"),
-            _allowance=allowance,
+            _allowance=run,
         )
 
     def _call(self, definition: Definition, arguments: Mapping[str, Any], run: Run) -> Coroutine[Any, Any, Outcome]:

@@ -28,7 +28,7 @@ class Keeper(Protocol):
     async def settle(self, lease: Lease, settlement: Settlement) -> bool:
         """Settle an outcome, and answer whether it stands."""
 
-    def hand_over(self, lease: Lease, settlement: Settlement) -> None:
+    def hand_over(self, settlement: Settlement) -> None:
         """Let an outcome be settled by itself: nothing of the lane waits for it."""
 
     async def give_back(self, unrun: Sequence[Lease], interrupted: Sequence[Lease]) -> None:
@@ -114,10 +114,10 @@ class Lane:
 
     def _decided(self, lease: Lease, settlement: Settlement) -> None:
         self._run = None
-        if self._waiting:
+        if self._waiting or lease.lost:
             self._go_on(self._settle(lease, settlement))
         else:
-            self._context.run(self._keeper.hand_over, lease, settlement)
+            self._keeper.hand_over(settlement)
             self._keeper.lane_ended(self, None)
 
     async def _settle(self, lease: Lease, settlement: Settlement) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any
 
 from fanfold import codec
 from fanfold.brokers.protocol import Broker
@@ -57,6 +59,7 @@ class Lanes:
         self._none = asyncio.Event()
         self._overdue: set[Run] = set()
         self._closed = False
+        self._tells_starts = False
         self.running = 0
         """Messages whose run is under way."""
 
@@ -66,6 +69,7 @@ class Lanes:
 
     def take_on(self, deliveries: Sequence[Delivery]) -> None:
         """Begin with what was received; its slots are taken."""
+        self._tells_starts = self._telemetry.hears("task.started")
         groups: dict[str, list[Delivery]] = {}
         for delivery in deliveries:
             groups.setdefault(delivery.group_id, []).append(delivery)
@@ -75,7 +79,8 @@ class Lanes:
             if self._closed:
                 lane.close()
             lane.start()
-        self._note()
+        if self._closed:
+            self._note()
 
     def close(self) -> None:
         """Let no other message start, of those that come as well."""
@@ -106,18 +111,23 @@ class Lanes:
             raise
         finally:
             self.running -= 1
-            self._free_slot(run)
+            self._cancellations.forget(run)
+            self._overdue.discard(run)
+            if run.leftover is None:
+                self._slots.give_back()
+            else:
+                self._await_leftover(run, run.leftover)
 
     async def settle(self, lease: Lease, settlement: Settlement) -> bool:
         """Settle an outcome, in company where others run."""
-        if self._dropped(lease, settlement):
+        if lease.lost:
+            self._settler.drop(settlement, "the lease was lost")
             return False
         return await self._settler.settle(settlement, wait=self.running > 0)
 
-    def hand_over(self, lease: Lease, settlement: Settlement) -> None:
+    def hand_over(self, settlement: Settlement) -> None:
         """The same, where nobody waits for the answer."""
-        if not self._dropped(lease, settlement):
-            self._settler.hand_over(settlement, wait=self.running > 0)
+        self._settler.hand_over(settlement, wait=self.running > 0)
 
     async def give_back(self, unrun: Sequence[Lease], interrupted: Sequence[Lease]) -> None:
         """Take messages back to the queue, at once."""
@@ -130,83 +140,72 @@ class Lanes:
     def lane_ended(self, lane: Lane, error: Exception | None) -> None:
         """Forget a lane."""
         self._lanes.discard(lane)
-        self._note()
+        if self._closed:
+            self._note()
         if error is not None:
             self._telemetry.emit("lane.failed", worker=self._worker, reason=repr(error))
 
     def _note(self) -> None:
-        if not self._closed:
-            return  # nobody waits before
         if self._lanes:
             self._none.clear()
         else:
             self._none.set()
-
-    def _dropped(self, lease: Lease, settlement: Settlement) -> bool:
-        if lease.lost:
-            self._settler.drop(settlement, "the lease was lost")
-        return lease.lost
-
-    def _free_slot(self, run: Run) -> None:
-        # What outlives its timeout can't be ended: until it ends by itself, its slot is taken.
-        self._overdue.discard(run)
-        if run.leftover is None:
-            self._slots.give_back()
-        else:
-            run.leftover.add_done_callback(lambda _: self._slots.give_back())
 
     async def _attempt(self, delivery: Delivery, run: Run, left: Left) -> Settlement:
         try:
             task = codec.decode(delivery.body)
         except MalformedMessageError as error:
             return _unreadable(delivery, error)
-        claimed = await self._claims.claim(task)
+        claimed = await self._claims.claim(task) if self._claims.counts(task) else None
         if claimed is not None and claimed.state is not TaskState.RUNNING:
             self._telemetry.emit("task.skipped", **fields_of(task), state=claimed.state.value)
             return _settled_before(delivery, task, claimed)
-        attempt = claimed.attempt if claimed is not None else delivery.receive_count
+        tracked = claimed is not None
+        run.task, run.attempt = task, claimed.attempt if claimed is not None else delivery.receive_count
+        run.on_left = partial(self._leave, delivery, left, tracked=tracked)
+        outcome = (self._spent(task, claimed) if claimed is not None else None) or await self._run(task, claimed, run)
+        return _settlement(delivery, task, run.attempt, outcome, tracked=tracked)
 
-        def settlement(outcome: Outcome) -> Settlement:
-            tracked = claimed is not None
-            return Settlement(delivery=delivery, task=task, attempt=attempt, outcome=outcome, tracked=tracked)
-
-        def leave(outcome: Outcome | None) -> None:
-            self._overdue.add(run)  # a reference: the loop itself keeps none
-            self._tell_overdue(task, attempt)
-            left(settlement(outcome) if outcome is not None else None)
-
-        run.on_left = leave
-        return settlement(self._spent(task, claimed) or await self._run(task, attempt, claimed, run))
-
-    def _spent(self, task: Task, claimed: Claimed | None) -> Outcome | None:
+    def _spent(self, task: Task, claimed: Claimed) -> Outcome | None:
         """The rejection of a task whose workers died of it.
 
         Only the ledger knows that: without one, a high receive count may come from lanes that were given back unrun,
         and the queue's own redrive policy is what ends a loop of crashes.
         """
-        if claimed is None:
-            return None
         most = self._executor.max_attempts(task.task_name)
         if claimed.attempt <= most:
             return None
         died = Failure(type="AttemptsSpent", message=f"{most} attempts were started and none ended: workers died")
         return Reject(claimed.failure or died)
 
-    async def _run(self, task: Task, attempt: int, claimed: Claimed | None, run: Run) -> Outcome:
-        if self._telemetry.hears("task.started"):
-            self._telemetry.emit("task.started", **fields_of(task), attempt=attempt, worker=self._worker)
-        try:
-            if claimed is None or task.task_name == FOLD_NAME:
-                return await self._executor.run(task, attempt, run)
-            self._cancellations.watch(run, self._claims.of(task))
-            return await self._executor.run(task, attempt, run, until=claimed.deadline_at)
-        finally:
-            self._cancellations.forget(run)
-            if run.leftover is not None:
-                self._tell_overdue(task, attempt)
+    def _run(self, task: Task, claimed: Claimed | None, run: Run) -> Coroutine[Any, Any, Outcome]:
+        if self._tells_starts:
+            self._telemetry.emit("task.started", **fields_of(task), attempt=run.attempt, worker=self._worker)
+        if claimed is None or task.task_name == FOLD_NAME:
+            return self._executor.run(task, run.attempt, run)
+        self._cancellations.watch(run, self._claims.of(task))
+        return self._executor.run(task, run.attempt, run, until=claimed.deadline_at)
 
-    def _tell_overdue(self, task: Task, attempt: int) -> None:
-        self._telemetry.emit("task.overdue", **fields_of(task), attempt=attempt, worker=self._worker)
+    def _leave(self, delivery: Delivery, left: Left, run: Run, outcome: Outcome | None, *, tracked: bool) -> None:
+        self._overdue.add(run)  # a reference: the loop itself keeps none
+        self._tell_overdue(run)
+        if outcome is None or run.task is None:
+            left(None)
+        else:
+            left(_settlement(delivery, run.task, run.attempt, outcome, tracked=tracked))
+
+    def _await_leftover(self, run: Run, leftover: asyncio.Future[Any]) -> None:
+        """What outlives its timeout can't be ended: until it ends by itself, its slot is taken."""
+        self._tell_overdue(run)
+        leftover.add_done_callback(lambda _: self._slots.give_back())
+
+    def _tell_overdue(self, run: Run) -> None:
+        fields = fields_of(run.task) if run.task is not None else {}
+        self._telemetry.emit("task.overdue", **fields, attempt=run.attempt, worker=self._worker)
+
+
+def _settlement(delivery: Delivery, task: Task, attempt: int, outcome: Outcome, *, tracked: bool) -> Settlement:
+    return Settlement(delivery=delivery, task=task, attempt=attempt, outcome=outcome, tracked=tracked)
 
 
 def _unreadable(delivery: Delivery, error: MalformedMessageError) -> Settlement:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Callable
 from typing import Any, Final
 
 from fanfold.context import Allowance
-from fanfold.model import Failure
+from fanfold.model import Failure, Task
 from fanfold.outcome import Outcome, Retry
 
 _TIDYING: Final = 1.0
 """Seconds in which a cancelled function should have tidied up; it isn't waited for any longer."""
 
-OnLeft = Callable[[Outcome | None], object]
+OnLeft = Callable[["Run", Outcome | None], object]
 """Told of a run that doesn't end: what it has come to all the same, or None where it was interrupted."""
 
 
-class Run:
+class Run(Allowance):
     """One run of a task, in an asyncio task of its own.
 
     1. `begin` binds it to the current asyncio task, `over` lets nothing end it any more.
@@ -31,27 +30,21 @@ class Run:
     A plain function can't be ended: what goes on in a thread after its run is `leftover`.
     """
 
-    __slots__ = ("_over", "_task", "allowance", "expired", "interrupted", "late", "leftover", "on_left")
-
-    def __init__(self) -> None:
-        self.allowance = Allowance(math.inf)
-        self.expired = False
-        self.interrupted = False
-        self.late: Callable[[], Outcome] | None = None
-        """What it has come to when it expires."""
-        self.leftover: asyncio.Future[Any] | None = None
-        self.on_left: OnLeft | None = None
-        self._over = False
-        self._task: asyncio.Task[Any] | None = None
+    task: Task | None = None
+    """What runs, once that is known, and `attempt` which of its attempts this is."""
+    attempt: int = 0
+    expired: bool = False
+    interrupted: bool = False
+    late: Callable[[Run], Outcome] | None = None
+    """What it has come to when it expires."""
+    leftover: asyncio.Future[Any] | None = None
+    on_left: OnLeft | None = None
+    _over: bool = False
+    _task: asyncio.Task[Any] | None = None
 
     def begin(self) -> None:
         """Run in the current asyncio task."""
         self._task = asyncio.current_task()
-
-    @property
-    def ended(self) -> bool:
-        """Whether it was told to end."""
-        return self.expired or self.interrupted
 
     def expire(self) -> None:
         """End it: its time is over."""
@@ -68,9 +61,8 @@ class Run:
     def over(self) -> None:
         """Let nothing end it any more: the function has ended. Idempotent."""
         if not self._over:
-            self._over = True
-            self.allowance.cancelled = True
-            if self.ended and self._task is not None:
+            self._over = self.cancelled = True
+            if (self.expired or self.interrupted) and self._task is not None:
                 self._task.uncancel()
 
     @property
@@ -87,17 +79,17 @@ class Run:
         return Retry(Failure(type="CancelledError", message="the task has cancelled the asyncio task that it ran in"))
 
     def _may_end(self) -> bool:
-        return self._task is not None and not (self._over or self.ended)
+        return self._task is not None and not (self._over or self.expired or self.interrupted)
 
     def _end(self) -> None:
-        self.allowance.cancelled = True
+        self.cancelled = True
         if self._task is not None:
             self._task.cancel()
             self._task.get_loop().call_later(_TIDYING, self._leave)
 
     def _leave(self) -> None:
         if not self._over and self.on_left is not None:
-            self.on_left(self.late() if self.expired and self.late is not None else None)
+            self.on_left(self, self.late(self) if self.expired and self.late is not None else None)
 
 
 class Timeouts:
@@ -108,10 +100,11 @@ class Timeouts:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, run: Run, now: float) -> None:
-        """Let `run` expire at its allowance's deadline, which may still move away; `now` is that clock's time."""
+        """Let `run` expire at its deadline, which may still move away; `now` is that clock's time."""
         loop = asyncio.get_running_loop()
         shift = self._runs[run] = loop.time() - now
-        self._look_at(loop, run.allowance.deadline + shift)
+        if self._timer is None or self._timer.when() > run.deadline + shift or self._timer.cancelled():
+            self._look_at(loop, run.deadline + shift)
 
     def forget(self, run: Run) -> None:
         """Let it be: it has ended."""
@@ -119,15 +112,13 @@ class Timeouts:
 
     def _look_at(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None:
-            if self._timer.when() <= when and not self._timer.cancelled():
-                return
             self._timer.cancel()
         self._timer = loop.call_at(when, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         now = loop.time()
-        ends = {run: run.allowance.deadline + shift for run, shift in self._runs.items()}
+        ends = {run: run.deadline + shift for run, shift in self._runs.items()}
         for run, end in ends.items():
             if end <= now:
                 self.forget(run)

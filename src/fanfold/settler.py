@@ -121,15 +121,17 @@ class Settler:
             raise
         finally:
             # What wasn't applied must not be held for ever: it comes back when its lease ends.
-            await self._leases.let_go(s.delivery for s in batch)
+            await self._leases.let_go([s.delivery for s in batch])
         standing = told | {s.delivery.receipt_handle for s in known if s.recorded}
         return [s.delivery.receipt_handle in standing for s in batch]
 
-    async def _record(self, batch: Sequence[Settlement]) -> list[Settlement]:
+    async def _record(self, batch: Sequence[Settlement]) -> Sequence[Settlement]:
         """Write the ends of tracked attempts; answers those settlements that the queue may now be told of."""
+        if self._ledger is None:
+            return batch
         tracked = [s for s in batch if s.tracked]
-        if self._ledger is None or not tracked:
-            return list(batch)
+        if not tracked:
+            return batch
         records = await self._recorded(self._ledger, [_finish(s) for s in tracked])
         known = [s for s in batch if not s.tracked]
         for settlement, record in zip(tracked, records, strict=True):
@@ -169,11 +171,13 @@ class Settler:
                 await self._clock.sleep(wait)
                 wait = min(wait * 2, _MAX_BACKOFF)
 
-    async def _announce_folds(self, batch: Sequence[Settlement]) -> list[Settlement]:
+    async def _announce_folds(self, batch: Sequence[Settlement]) -> Sequence[Settlement]:
         """Send the folds that are due; answers the settlements without those whose fold couldn't be sent."""
+        if self._ledger is None or self._announce is None:
+            return batch
         due = {s.task.fan_out_id: (s.task, s.generation) for s in batch if s.fold_due and s.task is not None}
-        if self._announce is None or not due:
-            return list(batch)
+        if not due:
+            return batch
         sent = await asyncio.gather(*(self._fold_sent(self._announce, *of) for of in due.values()))
         failed = {fan_out_id for fan_out_id, done in zip(due, sent, strict=True) if not done}
         return [s for s in batch if not (s.fold_due and s.task is not None and s.task.fan_out_id in failed)]
@@ -195,13 +199,19 @@ class Settler:
 
     async def _apply(self, batch: Sequence[Settlement]) -> set[str]:
         """Tell the queue; answers the receipt handles of what it did."""
-        await self._leases.let_go(s.delivery for s in batch)
+        await self._leases.let_go([s.delivery for s in batch])
         done = [s for s in batch if isinstance(s.outcome, Completed)]
-        retried = [s for s in batch if isinstance(s.outcome, Retry)]
-        rejected = [s for s in batch if isinstance(s.outcome, Reject)]
+        others = batch if len(done) < len(batch) else ()
+        retried = [s for s in others if isinstance(s.outcome, Retry)]
+        rejected = [s for s in others if isinstance(s.outcome, Reject)]
         answers = await self._answers(done, retried, rejected)
         settled = zip([*done, *retried, *rejected], answers, strict=True)
-        return {s.delivery.receipt_handle for s, error in settled if self._report(s, error)}
+        silent = not self._telemetry.hears("task.completed")
+        return {
+            s.delivery.receipt_handle
+            for s, error in settled
+            if (silent and error is None and isinstance(s.outcome, Completed)) or self._report(s, error)
+        }
 
     async def _answers(
         self, done: Sequence[Settlement], retried: Sequence[Settlement], rejected: Sequence[Settlement]

@@ -11,7 +11,7 @@ class Slots:
     def __init__(self, size: int) -> None:
         self.size = size
         self.free = size
-        self._changed = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
 
     async def take(self, limit: int, *, linger: float) -> int:
         """Take up to `limit` free slots, at least one.
@@ -31,7 +31,8 @@ class Slots:
     def give_back(self, count: int = 1) -> None:
         """Free `count` slots."""
         self.free += count
-        self._changed.set()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def _wait_for(self, wanted: int, linger: float) -> None:
         deadline = asyncio.get_running_loop().time() + linger
@@ -41,10 +42,12 @@ class Slots:
                 return
 
     async def _wait(self, seconds: float | None) -> bool:
-        self._changed.clear()
+        self._waiter = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(seconds):
-                await self._changed.wait()
+                await self._waiter
         except TimeoutError:
             return False
+        finally:
+            self._waiter = None
         return True

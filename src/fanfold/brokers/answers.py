@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fanfold.brokers import faults
+from fanfold.brokers import faults, received
 from fanfold.brokers.connections import Reply
 from fanfold.errors import BrokerError, BrokerUnavailableError, CredentialsError
 
@@ -95,7 +95,7 @@ def _content(body: bytes, action: str, queue_url: str) -> dict[str, Any] | Fault
     if not body:
         return {}  # actions that answer with nothing may say so with nothing
     try:
-        return _decode(body)
+        return received.decode(body) if action == "ReceiveMessage" else _decode(body)
     except _UNREADABLE as error:
         # What was cut short looks like this, too; whether SQS did what it was asked to can't be told.
         garbled = BrokerUnavailableError(f"{action} on {queue_url}: the answer can't be read: {error}")

@@ -7,12 +7,12 @@ import json
 import math
 import random
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from fanfold import limits
+from fanfold import ids, limits
+from fanfold.brokers import received
 from fanfold.brokers.batches import Answer, Batches, Entry
 from fanfold.brokers.boto import BotoTransport
 from fanfold.brokers.browsing import browsed
@@ -173,11 +173,11 @@ class SqsBroker:
             "MessageAttributeNames": ["All"],
             "MessageSystemAttributeNames": _SYSTEM_ATTRIBUTES,
             # The transport's own retry of a lost answer gets the same messages back, and no lease time is lost.
-            "ReceiveRequestAttemptId": uuid.uuid4().hex,
+            "ReceiveRequestAttemptId": ids.random_uuid(),
         }
         answer = await self.call("ReceiveMessage", payload)
         now = self._clock.now()
-        return [_delivery(message, now) for message in answer.get("Messages") or ()]
+        return [received.delivery(message, now) for message in answer.get("Messages") or ()]
 
     def end_polls(self) -> None:
         """Nothing: a receive that was given up could have taken messages that nobody would hear of."""
@@ -327,26 +327,6 @@ def _send_entry(message: Message) -> Entry:
 
 def _lease_entry(delivery: Delivery, seconds: int) -> Entry:
     return Entry(fields={"ReceiptHandle": delivery.receipt_handle, "VisibilityTimeout": seconds})
-
-
-def _delivery(message: Mapping[str, Any], now: float) -> Delivery:
-    system = message.get("Attributes") or {}
-    attributes = message.get("MessageAttributes") or {}
-    return Delivery(
-        message_id=message["MessageId"],
-        receipt_handle=message["ReceiptHandle"],
-        body=message["Body"],
-        group_id=system.get("MessageGroupId", ""),
-        deduplication_id=system.get("MessageDeduplicationId", ""),
-        receive_count=int(system.get("ApproximateReceiveCount", 1)),
-        sent_at=int(system.get("SentTimestamp", 0)) / 1000,
-        received_at=now,
-        attributes={
-            name: value["StringValue"]
-            for name, value in attributes.items()
-            if value.get("DataType", "").partition(".")[0] == "String"
-        },
-    )
 
 
 def _sent(answer: Answer) -> SendResult:
