@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import tempfile
 import time
@@ -31,9 +32,12 @@ class Idle:
     """Of one core."""
     memory_mib: float
     """Resident, after 5,140 tasks."""
+    wake_ups: float
+    """Of all its threads, a second."""
 
     def __str__(self) -> str:
-        return f"{self.cpu_percent:.2f} % of a core while it waits, {self.memory_mib:.0f} MiB resident"
+        rest = f"{self.memory_mib:.0f} MiB resident, woken {self.wake_ups:.1f} times a second"
+        return f"{self.cpu_percent:.2f} % of a core while it waits, {rest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +110,23 @@ async def _starts(app: Fanfold, started: Callable[[], Awaitable[object]], task: 
 
 
 async def _idle(process: psutil.Process, seconds: float) -> Idle:
-    before, since = _used(process), time.perf_counter()
+    await asyncio.sleep(2.0)  # it has just worked
+    before, woken, since = _used(process), _woken(process), time.perf_counter()
     await asyncio.sleep(seconds)
-    share = (_used(process) - before) / (time.perf_counter() - since)
-    return Idle(cpu_percent=100 * share, memory_mib=process.memory_info().rss / 2**20)
+    took = time.perf_counter() - since
+    return Idle(
+        cpu_percent=100 * (_used(process) - before) / took,
+        memory_mib=process.memory_info().rss / 2**20,
+        wake_ups=(_woken(process) - woken) / took,
+    )
 
 
 def _used(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
+
+
+def _woken(process: psutil.Process) -> int:
+    """How often its threads have gone to sleep so far (Linux)."""
+    statuses = [path.read_text() for path in Path(f"/proc/{process.pid}/task").glob("*/status")]
+    return sum(int(re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE)[0]) for status in statuses)

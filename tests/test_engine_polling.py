@@ -354,6 +354,8 @@ class TestQuiet:
 class Failing:
     """A watch that fails as often as it is told to, and says when somebody looked."""
 
+    can_wait = False
+
     def __init__(self, watch, failures):
         self.watch = watch
         self.failures = failures
@@ -365,16 +367,22 @@ class Failing:
             raise sqlite3.OperationalError("disk I/O error")
         return self.watch.changed()
 
+    def end(self):
+        self.watch.end()
+
     def close(self):
         self.closed = True
         self.watch.close()
 
 
 class TestOtherProcesses:
+    """Where nobody tells of their writes; `test_watch.py` has the rest."""
+
     @pytest.fixture(autouse=True)
     def _often(self, doorbell, monkeypatch):
         assert doorbell  # made first: it sets the tick to never
         monkeypatch.setattr("fanfold.engine.doorbell._TICK", 0.001)
+        monkeypatch.setattr("fanfold.watch.INotify", None)
 
     async def test_it_looks_less_often_where_nothing_happens_and_as_often_again_after_a_change(
         self, doorbell, shelf, database, monkeypatch

@@ -21,7 +21,7 @@ SOURCES = {
 LAYERS = {
     "values": "clock context errors ids limits model outcome retry",
     "mechanisms": "batcher calling child codec connection_thread database fold loops portal processes registry service "
-    "settings slots sql telemetry tolerance turns urls",
+    "settings slots sql telemetry tolerance turns urls watch",
     "protocols": "brokers.protocol ledgers.protocol",
     "implementations": r"brokers(\.\w+)? ledgers(\.\w+)* engine(\.\w+)?",
     "parts": "cancellations claims executor intake lane lanes leases producer reconciler runs settler worker",
@@ -104,7 +104,7 @@ def test_imports_are_absolute():
          "fanfold.endpoint.signing", "fanfold.ledgers.dynamodb.client"}),
         ("httptools", {"fanfold.brokers.connections", "fanfold.endpoint.connections"}),
         ("sqlite3", {"fanfold.brokers.sqlite", "fanfold.connection_thread",
-         "fanfold.database", "fanfold.ledgers.openings",
+         "fanfold.database", "fanfold.watch", "fanfold.ledgers.openings",
                      "fanfold.ledgers.rows", "fanfold.ledgers.writes",
          *(f"fanfold.engine.{name}" for name in ENGINE_WITH_SQL.split())}),
     ],

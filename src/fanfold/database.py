@@ -23,6 +23,7 @@ from fanfold.errors import (
     StorageReadOnlyError,
 )
 from fanfold.turns import Turns
+from fanfold.watch import Watch
 
 _BUSY_SECONDS: Final = 30.0
 _WAL_RETRY: Final = 0.005
@@ -126,7 +127,7 @@ class Database:
 
     def watch(self) -> Watch:
         """A cheap way to notice other processes' commits; for the thread that asks."""
-        return Watch(self._connect())
+        return Watch(self._connect(), self.path)
 
     def _submit(self, thread: ConnectionThread, operation: Operation[T]) -> Future[T]:
         if os.getpid() != self._pid:
@@ -246,27 +247,6 @@ def as_it_is(path: Path, operation: Operation[T]) -> T:
             return operation(connection)
     except sqlite3.Error as error:
         raise storage_error(error, path) from error
-
-
-class Watch:
-    """Tells whether another process has committed since the last look (`PRAGMA data_version`: no disk access)."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._seen = self._version()
-
-    def changed(self) -> bool:
-        """Whether there was a commit by anybody else since the last call."""
-        before, self._seen = self._seen, self._version()
-        return before != self._seen
-
-    def close(self) -> None:
-        """Close the connection behind it."""
-        self._connection.close()
-
-    def _version(self) -> int:
-        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
-        return version
 
 
 def storage_error(error: sqlite3.Error, path: Path) -> StorageError:

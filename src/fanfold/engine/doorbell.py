@@ -9,12 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from fanfold.database import Database, Watch
+from fanfold.database import Database
+from fanfold.watch import Watch
 
 _TICK: Final = 0.02
-"""Seconds between two looks at what other processes have committed."""
+"""Seconds between two looks at what other processes have committed, where nobody tells of their writes."""
+_FIRST: Final = 0.001
+"""Seconds from the first write to a look, since a commit can be seen only after it."""
+_BUSY: Final = 0.01
+"""Seconds to which the pauses grow while there are more writes: a worker's own commits are among them."""
+_AWAKE: Final = 25
+"""Looks in vain (half a second) after which it sleeps until somebody writes: they are most of what idleness costs."""
+_LONGEST: Final = 1.0
+"""Seconds for which it sleeps at most: a flush that takes longer than it stays awake would hide a commit for ever."""
 _PATIENCE: Final = 250
-"""Looks in vain (some five seconds) after which there are fewer: they are most of what an idle worker costs."""
+"""Looks in vain (some five seconds) after which there are fewer, where the system can't tell."""
 _SLACK: Final = 2.5
 """How much longer the tick is then."""
 
@@ -136,9 +145,9 @@ class Doorbell:
        goes away (cancelled, out of time) before it has looked, the ring passes to the next one. So a ring ends with a
        look that found nothing, and is never lost.
     3. One waiter a queue minds the time at which the next lease ends.
-    4. While anybody waits, one thread looks for other processes' commits every tick, or less often where there were
-       none for a while, and rings once a queue. Where that look fails it is tried again, and rings when it works again:
-       nobody knows what it missed.
+    4. While anybody waits, one thread looks for other processes' commits and rings once a queue: when somebody writes
+       to the file, and where the system can't tell every tick, or less often where there were none for a while. Where
+       that look fails it is tried again, and rings when it works again: nobody knows what it missed.
     5. Where others wait and nothing has rung since the last of them looked, a newcomer need not look.
     """
 
@@ -148,6 +157,7 @@ class Doorbell:
         self._lines: dict[str, _Line] = {}
         self._blind = True
         self._in_vain = 0
+        self._watch: Watch | None = None
         self._occupied = threading.Event()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -202,6 +212,8 @@ class Doorbell:
         """End the thread; a later listener starts another. Idempotent."""
         self._closed.set()
         self._occupied.set()
+        if self._watch is not None:
+            self._watch.end()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -215,31 +227,46 @@ class Doorbell:
             self._occupied.clear()
 
     def _tick(self) -> None:
-        watch: Watch | None = None
+        rest = _TICK
         try:
-            while not self._closed.wait(_TICK if self._in_vain < _PATIENCE else _TICK * _SLACK):
-                watch = self._look(watch)
+            while not self._closed.wait(rest):
+                self._look()
                 self._occupied.wait()
+                rest = self._rest(rest)
         finally:
-            self._blind = True
-            if watch is not None:
-                watch.close()
+            self._forget()
 
-    def _look(self, watch: Watch | None) -> Watch | None:
+    def _rest(self, last: float) -> float:
+        """Seconds until the next look; returns when one is due."""
+        if self._watch is None or not self._watch.can_wait:
+            return _TICK if self._in_vain < _PATIENCE else _TICK * _SLACK
+        if self._watch.stirred(0):
+            self._in_vain = 0
+            return min(max(2 * last, _FIRST), _BUSY)
+        if not self._watch.stirred(_TICK if self._in_vain < _AWAKE else _LONGEST):
+            return 0
+        self._in_vain = 0
+        return _FIRST
+
+    def _look(self) -> None:
         try:
-            if watch is None:
-                watch = self._database.watch()
-            elif not watch.changed():
+            if self._watch is None:
+                self._watch = self._database.watch()
+            elif not self._watch.changed():
                 self._in_vain += 1
-                return watch
+                return
         except sqlite3.Error:
-            self._blind = True
-            if watch is not None:
-                watch.close()
-            return None
+            self._forget()
+            return
         self._in_vain = 0
         with self._guard:
             self._blind = False
             for line in self._lines.values():
                 line.ring(1)
-        return watch
+
+    def _forget(self) -> None:
+        """Nobody knows what happens from now on."""
+        self._blind = True
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
