@@ -185,9 +185,8 @@ async def test_whoever_opened_a_ledger_file_before_its_fourth_version_starts_and
     path, clock
 ):
     made(path, "ledger", LEDGER[:3], ledger_rows(3, clock.now()))
-    with closing(sqlite3.connect(path)) as older:
+    with closing(sqlite3.connect(path, isolation_level=None)) as older:
         older.execute("UPDATE tasks SET state = 'running' WHERE task_name = 'roof'")
-        older.commit()
         ledger = SqliteLedger(f"sqlite:///{path}", clock=clock)
         await ledger.start()
         with pytest.raises(sqlite3.OperationalError, match="no such column: state"):
