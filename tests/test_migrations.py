@@ -141,7 +141,13 @@ def ledger_rows(version, now):
         {"fan_out": 3, "task_name": FOLD_NAME, "position": -1, **done},
     ]
     for row in tasks:
-        yield inserted("tasks", {"task_config": "{}", "updated_at": now} | row)
+        yield inserted("tasks", {"task_config": "{}", "updated_at": now} | (staged(row) if version >= 4 else row))
+
+
+def staged(row):
+    """A task's row as of version 4: a state that is final has a column of its own."""
+    state = row.pop("state", "pending")
+    return row | ({"stage": "running", "terminal": state} if TaskState(state).terminal else {"stage": state})
 
 
 async def goes_on(ledger, clock):
@@ -173,6 +179,20 @@ async def test_a_ledger_file_of_any_version_goes_on(path, clock, version):
     await ledger.start()
     await goes_on(ledger, clock)
     await ledger.close()
+
+
+async def test_whoever_opened_a_ledger_file_before_its_fourth_version_starts_and_ends_nothing_in_it_any_more(
+    path, clock
+):
+    made(path, "ledger", LEDGER[:3], ledger_rows(3, clock.now()))
+    with closing(sqlite3.connect(path, isolation_level=None)) as older:
+        older.execute("UPDATE tasks SET state = 'running' WHERE task_name = 'roof'")
+        ledger = SqliteLedger(f"sqlite:///{path}", clock=clock)
+        await ledger.start()
+        with pytest.raises(sqlite3.OperationalError, match="no such column: state"):
+            older.execute("UPDATE tasks SET state = 'succeeded' WHERE task_name = 'roof'")
+        assert (await finish(ledger, "roof", 0, fan_out_id="open")).applied
+        await ledger.close()
 
 
 @pytest.mark.parametrize("version", range(1, len(LEDGER)))

@@ -24,8 +24,13 @@ CANCELLED_BY: Final[Mapping[Ended, str]] = {
 """Why a task is cancelled, by what ended its fan-out: the failure, as JSON text."""
 
 
+def failure(finish: Finish) -> str | None:
+    """An attempt's failure as JSON text."""
+    return msgspec.json.encode(finish.failure).decode() if finish.failure else None
+
+
 def values(finish: Finish) -> dict[str, Any]:
-    """An attempt's end as the ledgers in SQL write it, by column; the failure is JSON text."""
+    """An attempt's end as PostgreSQL's functions take it, by column; the failure is JSON text."""
     return {
         "fan_out_id": finish.fan_out_id,
         "task_name": finish.task_name,
@@ -33,5 +38,5 @@ def values(finish: Finish) -> dict[str, Any]:
         "generation": finish.generation,
         "state": finish.state.value,
         "result": finish.result,
-        "failure": msgspec.json.encode(finish.failure).decode() if finish.failure else None,
+        "failure": failure(finish),
     }

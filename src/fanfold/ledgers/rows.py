@@ -74,7 +74,7 @@ def _fan_out(connection: sqlite3.Connection, row: tuple[Any, ...], records: Sequ
         total_tasks=total_tasks,
         created_at=created_at,
         completed_at=completed_at,
-        progress=Progress(**dict(connection.execute(SQL["progress"], (number,)))),
+        progress=_progress(connection, number),
         fold_state=TaskState(fold[0]) if fold else None,
         generation=generation,
         parent=parent,
@@ -83,6 +83,13 @@ def _fan_out(connection: sqlite3.Connection, row: tuple[Any, ...], records: Sequ
         min_succeeded=min_succeeded,
         tolerated_failures=tolerated_failures,
         tasks=records,
+    )
+
+
+def _progress(connection: sqlite3.Connection, number: int) -> Progress:
+    pending, running, failed, succeeded, dead, cancelled = connection.execute(SQL["progress"], (number,)).fetchone()
+    return Progress(
+        pending=pending, running=running, failed=failed, succeeded=succeeded, dead=dead, cancelled=cancelled
     )
 
 

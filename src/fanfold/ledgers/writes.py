@@ -5,13 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from fanfold import codec
+from fanfold import sql
 from fanfold.ledgers import endings, rows
 from fanfold.ledgers.protocol import Cancelled, Claim, Claimed, Finish, Recorded, Unsent
 from fanfold.ledgers.rows import SQL
 from fanfold.model import FOLD_NAME, Ended, TaskState
+
+_APPLIED: Final = Recorded(applied=True)
+_TOO_LATE: Final = Recorded(applied=False)
 
 
 def claim(connection: sqlite3.Connection, claims: Sequence[Claim], now: float) -> list[Claimed | None]:
@@ -111,7 +114,7 @@ def _start(connection: sqlite3.Connection, alike: tuple[str, int, str], names: S
         "fan_out_id": fan_out_id,
         "generation": generation,
         "worker": worker,
-        "task_names": codec.to_json(names, what="the names"),
+        "task_names": sql.listed(names),
         "now": now,
     }
     return connection.execute(SQL["claim"], values).fetchall()
@@ -155,19 +158,38 @@ def _fold_refusal(
 
 
 def _end(connection: sqlite3.Connection, ends: Sequence[tuple[int | None, Finish]], now: float) -> list[bool]:
-    values = [endings.values(finish) | {"number": number, "now": now} for number, finish in ends]
     if any(finish.attempt is None for _, finish in ends):  # nobody could tell afterwards whether it was this write
-        return [_ended(connection, one) or _stands(connection, one) for one in values]
-    if connection.executemany(SQL["finish"], values).rowcount == len(ends):
+        return [_ended(connection, [end], now) > 0 or _stands(connection, *end) for end in ends]
+    if _ended(connection, ends, now) == len(ends):
         return [True] * len(ends)
-    return [_stands(connection, one) for one in values]
+    return [_stands(connection, *end) for end in ends]
 
 
-def _ended(connection: sqlite3.Connection, values: Mapping[str, Any]) -> bool:
-    return connection.execute(SQL["finish"], values).rowcount > 0
+def _ended(connection: sqlite3.Connection, ends: Sequence[tuple[int | None, Finish]], now: float) -> int:
+    """Write ends, those of a fan-out that are alike together; answers how many tasks have changed."""
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for number, finish in ends:
+        how = number, finish.state, finish.result, endings.failure(finish), finish.generation, finish.attempt
+        alike.setdefault(how, []).append(finish.task_name)
+    single, several = [], []
+    for (number, state, result, failure, generation, attempt), names in alike.items():
+        ended = state.value if state.terminal else None, result, failure, now, number
+        if len(names) == 1:
+            single.append((*ended, names[0], generation, attempt))
+        else:
+            several.append((*ended, sql.listed(names), generation, attempt))
+    changed = connection.executemany(SQL["finish"], single).rowcount if single else 0
+    return changed + (connection.executemany(SQL["finish_alike"], several).rowcount if several else 0)
 
 
-def _stands(connection: sqlite3.Connection, values: Mapping[str, Any]) -> bool:
+def _stands(connection: sqlite3.Connection, number: int | None, finish: Finish) -> bool:
+    values = {
+        "number": number,
+        "task_name": finish.task_name,
+        "state": finish.state,
+        "generation": finish.generation,
+        "attempt": finish.attempt,
+    }
     return connection.execute(SQL["finished_so"], values).fetchone() is not None
 
 
@@ -209,8 +231,10 @@ def _fold_due(connection: sqlite3.Connection, number: int | None) -> int | None:
 
 
 def _recorded(finish: Finish, applied: bool, due: Mapping[str, int | None]) -> Recorded:  # noqa: FBT001 - one of two words
-    generation = due.get(finish.fan_out_id) if finish.task_name != FOLD_NAME and finish.state.terminal else None
-    return Recorded(applied=applied, fold_due=generation is not None, generation=generation or 0)
+    generation = due.get(finish.fan_out_id)
+    if generation is None or finish.task_name == FOLD_NAME or not finish.state.terminal:
+        return _APPLIED if applied else _TOO_LATE
+    return Recorded(applied=applied, fold_due=True, generation=generation)
 
 
 def _number(connection: sqlite3.Connection, fan_out_id: str) -> int | None:

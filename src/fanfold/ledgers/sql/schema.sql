@@ -78,3 +78,17 @@ FROM fan_outs WHERE sealed = 1;
 -- name: version_3
 -- Folds that began and aren't over: few, whatever else there is.
 CREATE INDEX tasks_folding ON tasks (updated_at) WHERE position = -1 AND state IN ('pending', 'running', 'failed');
+
+-- name: version_4
+-- Starting an attempt changes nothing that an index of its table speaks of, or each start would write to the index:
+-- `stage` says where a task stands while it is open, and `terminal` is its state once that is final. The former name of
+-- `stage` is gone, so that a Fanfold that knows nothing of `terminal` starts and ends nothing here, and says so.
+DROP INDEX tasks_states;
+DROP INDEX tasks_folding;
+ALTER TABLE tasks RENAME COLUMN state TO stage;
+ALTER TABLE tasks ADD COLUMN terminal TEXT;
+UPDATE tasks SET terminal = stage WHERE stage IN ('succeeded', 'dead', 'cancelled');
+
+-- "Is any name not terminal?", and "how many have ended so?".
+CREATE INDEX tasks_ends ON tasks (fan_out, terminal, position);
+CREATE INDEX tasks_folding ON tasks (updated_at) WHERE position = -1 AND terminal IS NULL;
