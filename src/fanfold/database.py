@@ -30,8 +30,8 @@ _WAL_PAGES: Final = 4000
 """Pages of the write-ahead log (16 MiB) that are written back together: a page that many commits changed is written
 once. SQLite's own 1000 would write a busy queue's pages four times as often."""
 _WRITTEN_BACK: Final = 150
-"""Commits after which the keeper writes the log back. A commit that finds it full does so itself, and waits for the disk;
-where the keeper has been there before, there is little left to do. Most commits change ten to fifteen pages."""
+"""Commits after which the keeper writes the log back. A commit that finds it full does so itself, waiting for the disk;
+where the keeper was before, there is little left to do. Most commits change ten to fifteen pages."""
 _FILE_FAILED: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
