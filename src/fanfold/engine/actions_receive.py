@@ -132,12 +132,14 @@ def _told(desk: Desk, queue: Queue, message: Received, wanted: _Wanted) -> Answe
     }
     if wanted.system:
         told = _system(desk, queue, message)
-        answer["Attributes"] = told if "All" in wanted.system else {k: v for k, v in told.items() if k in wanted.system}
+        chosen_system = told if "All" in wanted.system else {k: v for k, v in told.items() if k in wanted.system}
+        if chosen_system:
+            answer["Attributes"] = chosen_system
     if wanted.attributes and message.attributes != "{}":
         chosen = messages.chosen(messages.decode(message.attributes), wanted.attributes)
         if chosen:
             answer |= {"MessageAttributes": chosen, "MD5OfMessageAttributes": messages.md5_of_attributes(chosen)}
-    return without_empty(answer)
+    return answer
 
 
 def _system(desk: Desk, queue: Queue, message: Received) -> dict[str, str]:

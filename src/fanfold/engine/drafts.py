@@ -17,6 +17,7 @@ _OTHER_TYPE: Final = "The request include parameter that is not valid for this q
 _NO_DEDUPLICATION: Final = (
     "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly"
 )
+_NONE: Final[Mapping[str, Any]] = {}
 _BEFORE_ALL_SEQUENCE_NUMBERS: Final = 2**64
 """20 digits from the first one on, and no run of zeros that a tool could take for something else."""
 
@@ -40,19 +41,22 @@ def draft(given: Mapping[str, Any], message_id: str, *, trace_header: str | None
     if not body:
         raise _no_body(given, entry)
     messages.check_body(body)
-    attributes: Mapping[str, Any] = given.get("MessageAttributes") or {}
+    attributes: Mapping[str, Any] = given.get("MessageAttributes") or _NONE
     messages.check_attributes(attributes)
-    system: Mapping[str, Any] = given.get("MessageSystemAttributes") or {}
-    trace = messages.check_system_attributes(system)
-    for name in ("MessageGroupId", "MessageDeduplicationId"):
-        if given.get(name) is not None:
-            messages.check_id(given[name], name)
+    system: Mapping[str, Any] = given.get("MessageSystemAttributes") or _NONE
+    trace = messages.check_system_attributes(system) if system else None
+    group_id: str | None = given.get("MessageGroupId")
+    if group_id is not None:
+        messages.check_id(group_id, "MessageGroupId")
+    deduplication_id: str | None = given.get("MessageDeduplicationId")
+    if deduplication_id is not None:
+        messages.check_id(deduplication_id, "MessageDeduplicationId")
     delay: int | None = given.get("DelaySeconds")
     message = NewMessage(
         body=body,
         message_id=message_id,
-        group_id=given.get("MessageGroupId") or "",
-        deduplication_id=given.get("MessageDeduplicationId"),
+        group_id=group_id or "",
+        deduplication_id=deduplication_id,
         attributes=messages.encode(attributes),
         trace=trace or trace_header,
         delay=None if delay is None else delay * 1000,

@@ -72,12 +72,16 @@ class LongPolls:
         if wait is not None and wait <= 0:
             return (await source.receive()).found
         ended = self._ended  # before the first look: an end that comes during it must not be missed
-        with self._doorbell.listen(source.queue) as bell:
-            seen, look = bell.seen, await self._first_look(source, bell, wait)
-            patience = look.wait if wait is None else wait
-            if look.found or patience <= 0:
+        if wait is None:
+            look = await source.receive()
+            if look.found or look.wait <= 0:
                 return look.found
-            over = asyncio.ensure_future(self._clock.sleep(self._rounded(patience)))
+            wait = look.wait
+        with self._doorbell.listen(source.queue) as bell:
+            seen, look = bell.seen, await self._first_look(source, bell)
+            if look.found:
+                return look.found
+            over = asyncio.ensure_future(self._clock.sleep(self._rounded(wait)))
             over.add_done_callback(bell.nudge)
             try:
                 while not look.found and not over.done() and ended == self._ended:
@@ -95,8 +99,8 @@ class LongPolls:
         now = self._clock.now()
         return math.ceil((now + wait) * _ENDS_PER_SECOND) / _ENDS_PER_SECOND - now
 
-    async def _first_look(self, source: Source[T], bell: Bell, wait: float | None) -> Look[T]:
-        if wait is not None and not source.particular and self._doorbell.quiet(bell, self._clock.now()):
+    async def _first_look(self, source: Source[T], bell: Bell) -> Look[T]:
+        if not source.particular and self._doorbell.quiet(bell, self._clock.now()):
             return Look(found=[], ready_at=bell.line.ready_at)
         return await source.receive()
 
