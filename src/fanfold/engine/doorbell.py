@@ -14,7 +14,7 @@ from fanfold.database import Database, Watch
 _TICK: Final = 0.02
 """Seconds between two looks at what other processes have committed."""
 _PATIENCE: Final = 250
-"""Looks in vain (some five seconds) after which there are fewer: they are most of what an idle worker costs."""
+"""Looks in vain (some five seconds) after which there are fewer: an idle worker does little else."""
 _SLACK: Final = 2.5
 """How much longer the tick is then."""
 
