@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -12,11 +13,13 @@ import pytest
 from botocore.config import Config
 
 from fanfold import Fanfold
+from fanfold.ledgers.dynamodb.ledger import DynamoDBLedger
+from fanfold.ledgers.dynamodb.table import create_table
 from fanfold.testing import FakeClock
 from kafka_broker import kafka_broker
 from kafka_mock import mock_cluster
-from postgres_server import postgres_server
-from servers import fanfold_server, moto_server
+from postgres_server import postgres_server, schema_of
+from servers import fanfold_server, moto_server, table_of
 
 _NUMBERS = itertools.count()
 _LOOK = 0.001
@@ -41,6 +44,32 @@ def postgres():
     """A PostgreSQL server, shared by the tests of one process; each takes a schema of its own."""
     with postgres_server() as server:
         yield server
+
+
+@pytest.fixture
+def schema(tmp_path):
+    """The name of a schema that nobody else uses."""
+    return schema_of(tmp_path)
+
+
+@pytest.fixture
+def postgres_url(postgres, schema):
+    """A ledger's, in that schema of the shared server."""
+    return f"{postgres.url}?schema={schema}"
+
+
+@pytest.fixture(scope="session")
+def mortal_postgres():
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def stoppable_postgres(mortal_postgres):
+    """A PostgreSQL server that the test may stop; it runs, and has no ledger's tables in it."""
+    yield mortal_postgres
+    mortal_postgres.start()
+    mortal_postgres.execute("DROP SCHEMA IF EXISTS fanfold CASCADE")
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +124,28 @@ def dynamodb_client(sqs_endpoint):
     client = boto3.client("dynamodb", endpoint_url=sqs_endpoint, config=config, **keys)
     yield client
     client.close()
+
+
+@pytest.fixture
+def dynamodb_table(tmp_path, dynamodb_client):
+    """The name of a fresh table for a ledger."""
+    name = table_of(tmp_path)
+    create_table(f"dynamodb://{name}", client=dynamodb_client)
+    return name
+
+
+@pytest.fixture
+async def connect_dynamodb(dynamodb_table, clock):
+    """Makes ledgers on that table, each with a client of its own kind."""
+    async with contextlib.AsyncExitStack() as opened:
+
+        async def connect(client):
+            ledger = DynamoDBLedger(f"dynamodb://{dynamodb_table}", client=client, clock=clock)
+            await ledger.start()
+            opened.push_async_callback(ledger.close)
+            return ledger
+
+        yield connect
 
 
 @pytest.fixture

@@ -42,7 +42,9 @@ class PostgresServer:
         subprocess.run([self._programs / initialise[0], *initialise[1:]], check=True, **self._options())
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it answers. Idempotent."""
+        if self._process is not None:
+            return
         server = [self._programs / "postgres", "-D", self._data, "-p", str(self.port), "-h", "127.0.0.1", "-k", ""]
         command = ["/bin/sh", "-c", _WITH_US, "sh", *server, *([] if self._durable else ["-F"])]
         self._process = subprocess.Popen(command, **self._options() | {"stdin": subprocess.PIPE})

@@ -74,6 +74,12 @@ class Api:
             more["MessageDeduplicationId"] = once
         return await self("SendMessage", queue, MessageBody=body, **more)
 
+    async def send_numbers(self, queue: str, count: int, **more) -> None:
+        """So many messages, ten a request: their bodies are the numbers from 0."""
+        for start in range(0, count, 10):
+            entries = [{"Id": str(n), "MessageBody": str(start + n), **more} for n in range(10)]
+            await self("SendMessageBatch", queue, Entries=entries)
+
     async def receive(self, queue: str, limit: int = 10, **more) -> list[dict]:
         return (await self("ReceiveMessage", queue, MaxNumberOfMessages=limit, **more)).get("Messages", [])
 

@@ -22,7 +22,6 @@ from fanfold.deploy.ledger_table import GRANTS
 from fanfold.errors import ConfigurationError, LedgerError
 from fanfold.ledgers import postgres_schema
 from fanfold.ledgers.dynamodb.table import definition
-from postgres_server import schema_of
 from test_deploy_templates import resources
 
 _NUMBERS = itertools.count()
@@ -214,36 +213,35 @@ def postgres_told(url, *options):
     return ran.exit_code, [change for change in ran.stdout.splitlines() if "schema" in change]
 
 
-def test_tables_in_postgresql_are_shown_first_and_made_with_yes_only(postgres, tmp_path, monkeypatch):
+def test_tables_in_postgresql_are_shown_first_and_made_with_yes_only(
+    postgres, postgres_url, schema, monkeypatch, tmp_path
+):
     monkeypatch.chdir(tmp_path)
-    schema = schema_of(tmp_path)
     there = f"SELECT count(*) FROM pg_namespace WHERE nspname = '{schema}'"  # noqa: S608 - our own name
-    url = f"{postgres.url}?schema={schema}"
     shown = [f"create tables in schema {schema} of {postgres.url}"]
-    assert postgres_told(url) == (3, shown)
+    assert postgres_told(postgres_url) == (3, shown)
     assert postgres.execute(there) == [(0,)]
-    assert postgres_told(url, "--yes") == (0, shown)
-    assert postgres_told(url) == (0, [])
+    assert postgres_told(postgres_url, "--yes") == (0, shown)
+    assert postgres_told(postgres_url) == (0, [])
     monkeypatch.setattr(postgres_schema, "_VERSIONS", (*postgres_schema._VERSIONS, SQL("SELECT 1")))
-    code, [change] = postgres_told(url)
+    code, [change] = postgres_told(postgres_url)
     assert (code, change.startswith(f"set version of tables in schema {schema}")) == (3, True)
 
 
-def test_a_right_that_postgresqls_role_lacks_is_found_and_nothing_is_made(postgres, tmp_path):
-    schema, queue = schema_of(tmp_path), f"sqlite:///{tmp_path}/tasks.db"
-    url = f"{postgres.url}?schema={schema}"
-    unmade = CliRunner().invoke(main, ["doctor", "--queue-url", queue, "--ledger", url])
+def test_a_right_that_postgresqls_role_lacks_is_found_and_nothing_is_made(postgres, postgres_url, schema, tmp_path):
+    queue = f"sqlite:///{tmp_path}/tasks.db"
+    unmade = CliRunner().invoke(main, ["doctor", "--queue-url", queue, "--ledger", postgres_url])
     assert "no such file" in unmade.stdout
     CliRunner().invoke(main, ["provision", "--queue-url", queue, "--yes"])
-    missing = CliRunner().invoke(main, ["doctor", "--queue-url", queue, "--ledger", url])
+    missing = CliRunner().invoke(main, ["doctor", "--queue-url", queue, "--ledger", postgres_url])
     assert (missing.exit_code, "the ledger isn't set up: create tables" in missing.stdout) == (3, True)
-    CliRunner().invoke(main, ["provision", "--queue-url", queue, "--ledger", url, "--yes"])
+    CliRunner().invoke(main, ["provision", "--queue-url", queue, "--ledger", postgres_url, "--yes"])
     postgres.execute(
         f"CREATE ROLE {schema}_reader LOGIN",
         f"GRANT USAGE ON SCHEMA {schema} TO {schema}_reader",
         f"GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA {schema} TO {schema}_reader",
     )
-    as_reader = url.replace("fanfold@", f"{schema}_reader@")
+    as_reader = postgres_url.replace("fanfold@", f"{schema}_reader@")
     ran = CliRunner().invoke(main, ["doctor", "--queue-url", queue, "--ledger", as_reader])
     assert (ran.exit_code, f"lacks UPDATE ON {schema}.tasks" in ran.stdout) == (1, True)
     assert "lacks INSERT" not in ran.stdout

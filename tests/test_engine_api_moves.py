@@ -113,9 +113,7 @@ class TestMoving:
 
     async def test_a_thousand_letters_move(self, api):
         queue, dead = await api.pair()
-        for start_at in range(0, 1000, 10):
-            entries = [{"Id": str(n), "MessageBody": str(start_at + n)} for n in range(10)]
-            await api("SendMessageBatch", queue, Entries=entries)
+        await api.send_numbers(queue, 1000)
         while await api.receive(queue, VisibilityTimeout=1):
             pass
         api.clock.advance(1)

@@ -144,9 +144,7 @@ class TestStandardOrder:
         assert await api.bodies("orders") == ["1", "2", "3"]
 
     async def test_hundreds_that_come_back_at_once_all_come(self, api):
-        for start in range(0, 250, 10):
-            entries = [{"Id": str(n), "MessageBody": str(start + n)} for n in range(10)]
-            await api("SendMessageBatch", "orders", Entries=entries)
+        await api.send_numbers("orders", 250)
         while await api.receive("orders", VisibilityTimeout=5):
             pass
         api.clock.advance(5)
@@ -315,9 +313,7 @@ class TestRetention:
         await api("SetQueueAttributes", queue, Attributes={"MessageRetentionPeriod": "60"})
         database = api.engine._desk.database
         ids = {"MessageGroupId": "g"} if queue.endswith(".fifo") else {}
-        for start in range(0, 1500, 10):
-            entries = [{"Id": str(n), "MessageBody": str(start + n), **ids} for n in range(10)]
-            await api("SendMessageBatch", queue, Entries=entries)
+        await api.send_numbers(queue, 1500, **ids)
         api.clock.advance(59)
         await api.send(queue, "young", "g" if ids else None)
         api.clock.advance(1)
@@ -429,9 +425,7 @@ class TestDeadLetters:
 
     async def test_more_spent_messages_than_one_receive_can_move_hide_no_other(self, api):
         queue, dead = await api.pair()
-        for start in range(0, 1200, 10):
-            entries = [{"Id": str(n), "MessageBody": str(start + n)} for n in range(10)]
-            await api("SendMessageBatch", queue, Entries=entries)
+        await api.send_numbers(queue, 1200)
         while await api.receive(queue, VisibilityTimeout=5):
             pass
         api.clock.advance(5)

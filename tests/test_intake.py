@@ -56,9 +56,21 @@ class Bench:
         self.polls[poll].set_result([delivery() for _ in range(count)])
         await settle()
 
+    async def brings_slowly(self, polls):
+        """Let some polls bring ten each, one after the other, a second after they began: the queue is far."""
+        for poll in polls:
+            self.clock.advance(1)
+            await self.brings(poll, 10)
+
     async def fails(self, poll, error=AWAY):
         self.polls[poll].set_exception(error)
         await settle()
+
+    async def tries_again(self, after):
+        """Let the wait after a failure pass; returns when the next poll has begun."""
+        await until(lambda: self.clock.sleepers == 1)
+        self.clock.advance(after)
+        await self.polled(len(self.polls) + 1)
 
     def open_polls(self):
         return sum(not poll.done() for poll in self.polls)
@@ -148,18 +160,14 @@ async def test_never_more_than_three_polls_are_under_way(make):
 async def test_more_polls_are_under_way_where_the_queue_is_far(make):
     bench = await make(slots=1000)
     await bench.brings(0, 10)
-    for poll in range(1, 20):
-        bench.clock.advance(1)
-        await bench.brings(poll, 10)
+    await bench.brings_slowly(range(1, 20))
     assert bench.open_polls() == 10
 
 
 async def test_and_three_again_when_it_answers_at_once(make):
     bench = await make(slots=1000)
     await bench.brings(0, 10)
-    for poll in range(1, 20):
-        bench.clock.advance(1)
-        await bench.brings(poll, 10)
+    await bench.brings_slowly(range(1, 20))
     while bench.open_polls() > 3:
         await bench.brings(len(bench.polls) - bench.open_polls(), 10)
     await bench.brings(len(bench.polls) - 3, 10)
@@ -215,9 +223,7 @@ async def test_a_failed_poll_is_said_and_gives_its_slots_back(make):
 async def test_no_error_ends_the_polling(make, error):
     bench = await make()
     await bench.fails(0, error)
-    await until(lambda: bench.clock.sleepers == 1)
-    bench.clock.advance(1)
-    await bench.polled(2)
+    await bench.tries_again(after=1)
 
 
 async def test_the_waits_after_failures_grow_to_half_a_minute_and_have_jitter(make):
@@ -242,9 +248,7 @@ def next_sleep(clock):
 async def test_after_a_good_receive_a_failure_counts_as_the_first_again(make):
     bench = await make()
     await bench.fails(0)
-    await until(lambda: bench.clock.sleepers == 1)
-    bench.clock.advance(1)
-    await bench.polled(2)
+    await bench.tries_again(after=1)
     await bench.brings(1, 0)
     await bench.fails(2)
     assert [fields["failures"] for fields in bench.heard.of("poll.failed")] == [1, 1]
@@ -255,9 +259,7 @@ async def test_after_a_failure_there_is_one_poll_until_the_queue_answers(make):
     await bench.brings(0, 10)
     for poll in range(1, 4):
         await bench.fails(poll)
-    await until(lambda: bench.clock.sleepers == 1)
-    bench.clock.advance(30)
-    await bench.polled(5)
+    await bench.tries_again(after=30)
     assert bench.open_polls() == 1
 
 

@@ -25,35 +25,12 @@ FORTY_TWO = [f"field{number}" for number in range(42)]
 
 
 @pytest.fixture
-def name(tmp_path, dynamodb_client):
-    made = table_of(tmp_path)
-    table.create_table(f"dynamodb://{made}", client=dynamodb_client)
-    return made
+async def ledger(connect_dynamodb, dynamodb_client):
+    return await connect_dynamodb(dynamodb_client)
 
 
-@pytest.fixture
-async def connect(name, clock):
-    """Makes ledgers on one table, each with a client of its own kind."""
-    opened = []
-
-    async def make(client):
-        made = DynamoDBLedger(f"dynamodb://{name}", client=client, clock=clock)
-        await made.start()
-        opened.append(made)
-        return made
-
-    yield make
-    for made in opened:
-        await made.close()
-
-
-@pytest.fixture
-async def ledger(connect, dynamodb_client):
-    return await connect(dynamodb_client)
-
-
-def items(client, name):
-    return client.scan(TableName=name)["Items"]
+def items(client, table_name):
+    return client.scan(TableName=table_name)["Items"]
 
 
 # Addresses
@@ -105,10 +82,10 @@ async def test_the_table_is_made_where_the_url_says_so_and_is_used_by_the_next(t
     assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"}
 
 
-def test_making_a_table_that_is_there_leaves_it_as_it_is(name, dynamodb_client):
-    dynamodb_client.put_item(TableName=name, Item={"pk": {"S": "role/r"}, "sk": {"S": "role"}})
-    table.create_table(f"dynamodb://{name}", client=dynamodb_client)
-    assert len(items(dynamodb_client, name)) == 1
+def test_making_a_table_that_is_there_leaves_it_as_it_is(dynamodb_table, dynamodb_client):
+    dynamodb_client.put_item(TableName=dynamodb_table, Item={"pk": {"S": "role/r"}, "sk": {"S": "role"}})
+    table.create_table(f"dynamodb://{dynamodb_table}", client=dynamodb_client)
+    assert len(items(dynamodb_client, dynamodb_table)) == 1
 
 
 async def test_another_applications_table_is_refused(tmp_path, dynamodb_client):
@@ -124,9 +101,9 @@ async def test_another_applications_table_is_refused(tmp_path, dynamodb_client):
         await DynamoDBLedger(f"dynamodb://{table_of(tmp_path)}", client=dynamodb_client).start()
 
 
-async def test_a_ledger_that_isnt_started_says_so(name, dynamodb_client):
+async def test_a_ledger_that_isnt_started_says_so(dynamodb_table, dynamodb_client):
     with pytest.raises(LedgerError, match="isn't started"):
-        await DynamoDBLedger(f"dynamodb://{name}", client=dynamodb_client).get("f1")
+        await DynamoDBLedger(f"dynamodb://{dynamodb_table}", client=dynamodb_client).get("f1")
 
 
 # What is away, missing or too large
@@ -147,9 +124,9 @@ async def test_a_ledger_that_isnt_started_says_so(name, dynamodb_client):
     ],
     ids=lambda error: faults.code(error) or type(error).__name__,
 )
-async def test_while_dynamodb_is_away_a_try_later_may_help_and_does(connect, dynamodb_client, error):
+async def test_while_dynamodb_is_away_a_try_later_may_help_and_does(connect_dynamodb, dynamodb_client, error):
     client = Away(dynamodb_client)
-    made = await connect(client)
+    made = await connect_dynamodb(client)
     await made.open(plan("words"))
     await claim(made)
     client.error = error
@@ -159,17 +136,17 @@ async def test_while_dynamodb_is_away_a_try_later_may_help_and_does(connect, dyn
     assert (await finish(made)).fold_due
 
 
-async def test_a_missing_right_is_named(connect, dynamodb_client):
+async def test_a_missing_right_is_named(connect_dynamodb, dynamodb_client):
     client = Away(dynamodb_client)
-    made = await connect(client)
+    made = await connect_dynamodb(client)
     client.error = refusal("AccessDeniedException")
     with pytest.raises(LedgerError, match="Add dynamodb:BatchGetItem on the table") as raised:
         await claim(made)
     assert not raised.value.transient
 
 
-async def test_a_table_that_was_dropped_is_named(ledger, name, dynamodb_client):
-    dynamodb_client.delete_table(TableName=name)
+async def test_a_table_that_was_dropped_is_named(ledger, dynamodb_table, dynamodb_client):
+    dynamodb_client.delete_table(TableName=dynamodb_table)
     with pytest.raises(LedgerError, match="there is no such table"):
         await ledger.open(plan("words"))
 
@@ -182,11 +159,11 @@ async def test_a_table_that_was_dropped_is_named(ledger, name, dynamodb_client):
     ],
 )
 async def test_what_an_item_cant_hold_is_refused_before_anything_is_written(
-    ledger, name, dynamodb_client, fields, said
+    ledger, dynamodb_table, dynamodb_client, fields, said
 ):
     with pytest.raises(InvalidInputError, match=said):
         await ledger.open(plan(**fields))
-    assert items(dynamodb_client, name) == []
+    assert items(dynamodb_client, dynamodb_table) == []
 
 
 async def test_the_largest_result_and_the_longest_traceback_fit_beside_the_largest_config(ledger):
@@ -215,20 +192,22 @@ class Unprocessing(Wrapped):
         return call()
 
 
-async def test_what_dynamodb_leaves_undone_is_asked_for_again(connect, dynamodb_client, until):
-    made = await connect(Unprocessing(dynamodb_client))
+async def test_what_dynamodb_leaves_undone_is_asked_for_again(connect_dynamodb, dynamodb_client, until):
+    made = await connect_dynamodb(Unprocessing(dynamodb_client))
     opening = asyncio.ensure_future(made.open(plan(*[f"t{number}" for number in range(5)])))
     await until(opening.done, moving=True)
     assert len((await opening).states) == 5
     assert len(await made.tasks("f1")) == 5
 
 
-async def test_what_dynamodb_leaves_undone_for_too_long_is_a_ledger_that_is_away(connect, dynamodb_client, until):
+async def test_what_dynamodb_leaves_undone_for_too_long_is_a_ledger_that_is_away(
+    connect_dynamodb, dynamodb_client, until
+):
     class Never(Wrapped):
         def around(self, name, payload, call):
             return {"UnprocessedItems": payload["RequestItems"]} if name == "batch_write_item" else call()
 
-    made = await connect(Never(dynamodb_client))
+    made = await connect_dynamodb(Never(dynamodb_client))
     opening = asyncio.ensure_future(made.open(plan("words")))
     await until(opening.done, moving=True)
     with pytest.raises(LedgerUnavailableError, match="left items undone"):
@@ -246,8 +225,8 @@ class Twice(Wrapped):
         return call()
 
 
-async def test_a_claim_that_boto3_made_twice_counts_one_attempt(connect, dynamodb_client):
-    made = await connect(Twice(dynamodb_client))
+async def test_a_claim_that_boto3_made_twice_counts_one_attempt(connect_dynamodb, dynamodb_client):
+    made = await connect_dynamodb(Twice(dynamodb_client))
     await completed(made, "f1")
     [done] = await made.tasks("f1")
     assert done.attempts == 1
@@ -256,8 +235,8 @@ async def test_a_claim_that_boto3_made_twice_counts_one_attempt(connect, dynamod
     assert (await made.get("f1")).fold_state is TaskState.SUCCEEDED
 
 
-async def test_a_dead_fold_that_boto3_ran_again_twice_begins_one_generation(connect, dynamodb_client):
-    made = await connect(Twice(dynamodb_client))
+async def test_a_dead_fold_that_boto3_ran_again_twice_begins_one_generation(connect_dynamodb, dynamodb_client):
+    made = await connect_dynamodb(Twice(dynamodb_client))
     await completed(made, "f1")
     await run(made, FOLD_NAME, failure=Failure(type="LookupError", message="no roof"), dead=True)
     unsent = await made.rerun("f1", [FOLD_NAME])
@@ -278,24 +257,26 @@ class Dying(Wrapped):
 
 
 async def test_what_a_dead_producer_left_is_there_for_nobody_and_is_cleared_away(
-    connect, ledger, name, dynamodb_client, clock
+    connect_dynamodb, ledger, dynamodb_table, dynamodb_client, clock
 ):
-    dying = await connect(Dying(dynamodb_client))
+    dying = await connect_dynamodb(Dying(dynamodb_client))
     with pytest.raises(LedgerUnavailableError):
         await dying.open(plan("words", "roof"))
     assert await claim(ledger) is None
     assert await ledger.list() == []
-    assert len(items(dynamodb_client, name)) == 4
+    assert len(items(dynamodb_client, dynamodb_table)) == 4
     clock.advance(PATIENCE - 1)
     await ledger.purge()
-    assert len(items(dynamodb_client, name)) == 4
+    assert len(items(dynamodb_client, dynamodb_table)) == 4
     clock.advance(1)
     assert await ledger.purge() == 0
-    assert items(dynamodb_client, name) == []
+    assert items(dynamodb_client, dynamodb_table) == []
 
 
-async def test_another_producer_opens_what_a_dead_one_left_with_any_names(connect, ledger, dynamodb_client, clock):
-    dying = await connect(Dying(dynamodb_client))
+async def test_another_producer_opens_what_a_dead_one_left_with_any_names(
+    connect_dynamodb, ledger, dynamodb_client, clock
+):
+    dying = await connect_dynamodb(Dying(dynamodb_client))
     with pytest.raises(LedgerUnavailableError):
         await dying.open(plan("words", "roof"))
     await ledger.open(plan("owner"))
@@ -305,7 +286,7 @@ async def test_another_producer_opens_what_a_dead_one_left_with_any_names(connec
     assert (await run(ledger, "owner")).fold_due
 
 
-async def test_a_producer_that_is_slower_than_the_clearing_opens_anew(connect, ledger, dynamodb_client, clock):
+async def test_a_producer_that_is_slower_than_the_clearing_opens_anew(connect_dynamodb, ledger, dynamodb_client, clock):
     class Slow(Wrapped):
         cleared = False
 
@@ -322,26 +303,28 @@ async def test_a_producer_that_is_slower_than_the_clearing_opens_anew(connect, l
         await other.purge()
         await other.close()
 
-    slow = await connect(Slow(dynamodb_client))
+    slow = await connect_dynamodb(Slow(dynamodb_client))
     await slow.open(plan("words", "roof"))
     assert [task.task_name for task in await ledger.tasks("f1")] == ["words", "roof"]
 
 
-async def test_purging_leaves_nothing_behind(ledger, name, dynamodb_client, clock):
+async def test_purging_leaves_nothing_behind(ledger, dynamodb_table, dynamodb_client, clock):
     await ledger.open(plan("words", keep=1))
     await run(ledger)
     await run(ledger, FOLD_NAME)
     clock.advance(1)
     assert await ledger.purge() == 1
-    assert items(dynamodb_client, name) == []
+    assert items(dynamodb_client, dynamodb_table) == []
 
 
 # What it costs
 
 
-async def test_start_and_finish_of_a_task_in_a_fan_out_of_42_cost_at_most_4_write_units(connect, name, dynamodb_client):
-    client = Metered(dynamodb_client, name)
-    made = await connect(client)
+async def test_start_and_finish_of_a_task_in_a_fan_out_of_42_cost_at_most_4_write_units(
+    connect_dynamodb, dynamodb_table, dynamodb_client
+):
+    client = Metered(dynamodb_client, dynamodb_table)
+    made = await connect_dynamodb(client)
     await made.open(plan(*FORTY_TWO))
     await made.sent("f1", 0)
     opened, client.units = client.units, 0
@@ -353,9 +336,9 @@ async def test_start_and_finish_of_a_task_in_a_fan_out_of_42_cost_at_most_4_writ
     assert opened / 42 <= 1.6
 
 
-async def test_ends_that_come_together_cost_less(connect, name, dynamodb_client):
-    client = Metered(dynamodb_client, name)
-    made = await connect(client)
+async def test_ends_that_come_together_cost_less(connect_dynamodb, dynamodb_table, dynamodb_client):
+    client = Metered(dynamodb_client, dynamodb_table)
+    made = await connect_dynamodb(client)
     await made.open(plan(*FORTY_TWO))
     client.units = 0
     for names in (FORTY_TWO[at : at + 10] for at in range(0, 42, 10)):
@@ -365,9 +348,9 @@ async def test_ends_that_come_together_cost_less(connect, name, dynamodb_client)
     assert client.units / 42 <= 2.5
 
 
-async def test_the_header_isnt_written_while_tasks_start_and_finish(connect, name, dynamodb_client):
-    client = Metered(dynamodb_client, name)
-    made = await connect(client)
+async def test_the_header_isnt_written_while_tasks_start_and_finish(connect_dynamodb, dynamodb_table, dynamodb_client):
+    client = Metered(dynamodb_client, dynamodb_table)
+    made = await connect_dynamodb(client)
     await made.open(plan(*FORTY_TWO))
     client.by_kind = {}
     for task in FORTY_TWO[:-1]:
@@ -379,9 +362,9 @@ def test_a_large_fan_out_is_spread_over_as_many_partitions_as_each_holds_tasks()
     assert [shapes.buckets_for(total) for total in (1, 32, 42, 1_000, 10_000, 100_000)] == [1, 1, 2, 32, 100, 317]
 
 
-async def test_no_request_looks_through_the_table(connect, dynamodb_client):
+async def test_no_request_looks_through_the_table(connect_dynamodb, dynamodb_client):
     client = Recording(dynamodb_client)
-    made = await connect(client)
+    made = await connect_dynamodb(client)
     await completed(made, "f1")
     await made.list()
     await made.stalled(untouched_for=1)
@@ -404,7 +387,7 @@ async def test_what_is_no_longer_kept_in_mind_is_looked_up(ledger, monkeypatch):
 
 
 async def test_a_fan_out_whose_last_end_nobody_noted_is_ended_when_somebody_asks_for_what_is_stalled(
-    connect, ledger, dynamodb_client, clock
+    connect_dynamodb, ledger, dynamodb_client, clock
 ):
     class Forgetful(Wrapped):
         def around(self, name, payload, call):
@@ -413,7 +396,7 @@ async def test_a_fan_out_whose_last_end_nobody_noted_is_ended_when_somebody_asks
             return call()
 
     await ledger.open(plan("words"))
-    dying = await connect(Forgetful(dynamodb_client))
+    dying = await connect_dynamodb(Forgetful(dynamodb_client))
     await claim(dying)
     with pytest.raises(LedgerUnavailableError):
         await finish(dying)
@@ -452,9 +435,9 @@ def documented(role):
     return set(re.findall(r"`(\w+)`", row)) if "the same" not in row else documented("producer")
 
 
-async def test_what_a_role_may_do_is_what_it_does(connect, dynamodb_client, clock):
+async def test_what_a_role_may_do_is_what_it_does(connect_dynamodb, dynamodb_client, clock):
     producer, worker, reader = (Recording(dynamodb_client) for _ in range(3))
-    enqueuing, working, reading = [await connect(client) for client in (producer, worker, reader)]
+    enqueuing, working, reading = [await connect_dynamodb(client) for client in (producer, worker, reader)]
     for _ in range(2):
         await enqueuing.open(plan("words", "roof", keep=1))
     await enqueuing.sent("f1", 0)

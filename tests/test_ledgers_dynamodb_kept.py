@@ -7,11 +7,9 @@ from botocore.exceptions import EndpointConnectionError
 
 from dynamodb_clients import Wrapped
 from fanfold.errors import InvalidInputError, LedgerUnavailableError
-from fanfold.ledgers.dynamodb import table
-from fanfold.ledgers.dynamodb.ledger import DynamoDBLedger
+from fanfold.ledgers.dynamodb.table import EXPIRY
 from fanfold.model import FOLD_NAME, Failure, TaskSpec
 from ledgering import claim, plan, run
-from servers import table_of
 
 DEAD = {"failure": Failure(type="LookupError", message="no roof"), "dead": True}
 NAMES = ["a", "b", "c"]
@@ -31,36 +29,14 @@ class Dying(Wrapped):
 
 
 @pytest.fixture
-def name(tmp_path, dynamodb_client):
-    made = table_of(tmp_path)
-    table.create_table(f"dynamodb://{made}", client=dynamodb_client)
-    return made
-
-
-@pytest.fixture
-async def connect(name, clock):
-    opened = []
-
-    async def make(client):
-        made = DynamoDBLedger(f"dynamodb://{name}", client=client, clock=clock)
-        await made.start()
-        opened.append(made)
-        return made
-
-    yield make
-    for made in opened:
-        await made.close()
-
-
-@pytest.fixture
-async def ledger(connect, dynamodb_client):
-    return await connect(dynamodb_client)
+async def ledger(connect_dynamodb, dynamodb_client):
+    return await connect_dynamodb(dynamodb_client)
 
 
 async def test_wherever_an_edited_rerun_dies_its_tasks_begin_with_the_edit_or_not_at_all(
-    connect, ledger, dynamodb_client
+    connect_dynamodb, ledger, dynamodb_client
 ):
-    dying, begun, number = await connect(client := Dying(dynamodb_client)), [], 0
+    dying, begun, number = await connect_dynamodb(client := Dying(dynamodb_client)), [], 0
     while not begun or not begun[-1]:
         key = f"f{number}"
         await ledger.open(plan(fan_out_id=key, tasks=[TaskSpec(name, OLD) for name in NAMES]))
@@ -81,11 +57,13 @@ async def test_wherever_an_edited_rerun_dies_its_tasks_begin_with_the_edit_or_no
     assert len(begun) > 8
 
 
-async def test_of_an_edit_nothing_is_left_beside_its_task(ledger, name, dynamodb_client):
+async def test_of_an_edit_nothing_is_left_beside_its_task(ledger, dynamodb_table, dynamodb_client):
     await ledger.open(plan("a"))
     await run(ledger, "a", **DEAD)
     await ledger.rerun("f1", configs={"a": NEW})
-    kinds = sorted(item["sk"]["S"].partition("/")[0] for item in dynamodb_client.scan(TableName=name)["Items"])
+    kinds = sorted(
+        item["sk"]["S"].partition("/")[0] for item in dynamodb_client.scan(TableName=dynamodb_table)["Items"]
+    )
     assert kinds == ["bucket", "header", "task"]
 
 
@@ -97,7 +75,7 @@ async def test_a_configuration_that_is_too_large_is_refused_before_anything_begi
     assert (await ledger.summary("f1")).generation == 0
 
 
-async def test_only_roles_are_left_to_dynamodbs_clock(ledger, name, dynamodb_client, clock):
+async def test_only_roles_are_left_to_dynamodbs_clock(ledger, dynamodb_table, dynamodb_client, clock):
     await ledger.open(plan("a", "b", deadline=60.0, min_succeeded=2, keep=1))
     await ledger.sent("f1", 0)
     await run(ledger, "a")
@@ -108,6 +86,6 @@ async def test_only_roles_are_left_to_dynamodbs_clock(ledger, name, dynamodb_cli
     await ledger.lead("role", "w", 60)
     clock.advance(60)
     await ledger.purge()
-    items = dynamodb_client.scan(TableName=name)["Items"]
-    assert {item["sk"]["S"] for item in items if table.EXPIRY in item} == {"role"}
+    items = dynamodb_client.scan(TableName=dynamodb_table)["Items"]
+    assert {item["sk"]["S"] for item in items if EXPIRY in item} == {"role"}
     assert len(items) == 1 + 4 + 3

@@ -21,39 +21,21 @@ from fanfold.ledgers.postgres_address import parse_postgres
 from fanfold.ledgers.protocol import Claim, Finish
 from fanfold.model import FOLD_NAME, Failure, Progress, TaskState
 from ledgering import claim, everything, finish, large, plan, run
-from postgres_server import postgres_server, schema_of
 
 DEAD = {"failure": Failure(type="LookupError", message="no roof"), "dead": True}
 
 
 @pytest.fixture
-def schema(tmp_path):
-    return schema_of(tmp_path)
-
-
-@pytest.fixture
-def url(postgres, schema):
-    return f"{postgres.url}?schema={schema}"
-
-
-@pytest.fixture
-async def ledger(url, clock):
-    made = PostgresLedger(url, clock=clock)
+async def ledger(postgres_url, clock):
+    made = PostgresLedger(postgres_url, clock=clock)
     await made.start()
     yield made
     await made.close()
 
 
 @pytest.fixture
-def server():
-    """One that the test may stop."""
-    with postgres_server() as made:
-        yield made
-
-
-@pytest.fixture
-async def fragile(server, clock):
-    made = PostgresLedger(server.url, clock=clock)
+async def fragile(stoppable_postgres, clock):
+    made = PostgresLedger(stoppable_postgres.url, clock=clock)
     await made.start()
     yield made
     await made.close()
@@ -118,8 +100,8 @@ def test_the_password_is_shown_nowhere(secret):
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
-async def test_an_application_finds_its_ledger_by_the_url(tmp_path, url, scheme):
-    there = scheme + url.removeprefix("postgresql")
+async def test_an_application_finds_its_ledger_by_the_url(tmp_path, postgres_url, scheme):
+    there = scheme + postgres_url.removeprefix("postgresql")
     async with Fanfold(f"sqlite:///{tmp_path}/tasks.db", ledger=there) as app:
         app.task("words")(lambda: 1)
         await app.enqueue_async("doc-1", ["words"])
@@ -150,19 +132,19 @@ async def test_a_role_that_isnt_there_is_named(postgres):
     assert not caught.value.transient
 
 
-async def test_a_server_that_isnt_there_may_come(server):
-    server.stop()
+async def test_a_server_that_isnt_there_may_come(stoppable_postgres):
+    stoppable_postgres.stop()
     with pytest.raises(LedgerUnavailableError, match="Connection refused") as caught:
-        await start(server.url)
+        await start(stoppable_postgres.url)
     assert caught.value.transient
 
 
-async def test_after_a_start_that_failed_it_can_be_started(server, clock):
-    server.stop()
-    made = PostgresLedger(server.url, clock=clock)
+async def test_after_a_start_that_failed_it_can_be_started(stoppable_postgres, clock):
+    stoppable_postgres.stop()
+    made = PostgresLedger(stoppable_postgres.url, clock=clock)
     with pytest.raises(LedgerUnavailableError):
         await made.start()
-    server.start()
+    stoppable_postgres.start()
     await made.start()
     assert await made.list() == []
     await made.close()
@@ -209,17 +191,17 @@ async def test_the_rights_that_the_errors_name_are_enough_where_another_role_has
     await made.close()
 
 
-async def test_many_that_start_at_once_make_the_tables_once(url):
-    await asyncio.gather(*(start(url) for _ in range(8)))
+async def test_many_that_start_at_once_make_the_tables_once(postgres_url):
+    await asyncio.gather(*(start(postgres_url) for _ in range(8)))
 
 
 @pytest.mark.usefixtures("ledger")
-async def test_tables_of_a_newer_version_are_refused_by_its_number(postgres, url, schema):
+async def test_tables_of_a_newer_version_are_refused_by_its_number(postgres, postgres_url, schema):
     postgres.execute(f"UPDATE {schema}.ledger_version SET version = 99")  # noqa: S608
     with pytest.raises(
         LedgerError, match=rf"schema {schema} are of version 99, this Fanfold knows 4\. Install the newer"
     ):
-        await start(url)
+        await start(postgres_url)
 
 
 async def test_tables_that_were_dropped_are_missed_by_name(postgres, schema, ledger):
@@ -236,8 +218,8 @@ async def test_two_ledgers_in_two_schemas_know_nothing_of_each_other(postgres, s
     await other.close()
 
 
-async def test_after_a_fork_it_is_refused(url, monkeypatch):
-    made = PostgresLedger(url)
+async def test_after_a_fork_it_is_refused(postgres_url, monkeypatch):
+    made = PostgresLedger(postgres_url)
     monkeypatch.setattr("os.getpid", lambda: -1)
     with pytest.raises(ConfigurationError, match="made before a fork"):
         await made.start()
@@ -331,8 +313,8 @@ async def test_claims_and_ends_that_come_while_others_are_under_way_are_one_roun
     assert len(statements) < 100 / 4
 
 
-async def test_a_saturated_worker_makes_at_most_a_quarter_of_a_round_trip_for_a_task(tmp_path, url):
-    async with Fanfold(f"sqlite:///{tmp_path}/tasks.db", ledger=url, concurrency=100) as app:
+async def test_a_saturated_worker_makes_at_most_a_quarter_of_a_round_trip_for_a_task(tmp_path, postgres_url):
+    async with Fanfold(f"sqlite:///{tmp_path}/tasks.db", ledger=postgres_url, concurrency=100) as app:
         names = [f"t{number}" for number in range(42)]
         for name in names:
             app.task(name)(lambda: 1)
@@ -458,9 +440,9 @@ async def test_what_somebody_holds_is_purged_another_time(ledger, schema, holder
 # The server's comings and goings
 
 
-async def test_while_the_server_is_away_calls_fail_and_may_be_tried_again(server, fragile):
+async def test_while_the_server_is_away_calls_fail_and_may_be_tried_again(stoppable_postgres, fragile):
     await fragile.open(plan("words"))
-    server.stop()
+    stoppable_postgres.stop()
     for call in (claim(fragile), fragile.get("f1"), fragile.open(plan("words")), fragile.lead("r", "w", 1)):
         with pytest.raises(LedgerUnavailableError) as caught:
             await call
@@ -468,11 +450,13 @@ async def test_while_the_server_is_away_calls_fail_and_may_be_tried_again(server
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["orderly", "at once"])
-async def test_after_a_restart_of_the_server_the_next_call_succeeds_and_nothing_is_lost(server, fragile, how):
+async def test_after_a_restart_of_the_server_the_next_call_succeeds_and_nothing_is_lost(
+    stoppable_postgres, fragile, how
+):
     await fragile.open(plan("words", "roof"))
     await run(fragile, "words")
     await asyncio.gather(*(fragile.get("f1") for _ in range(8)))  # several connections
-    server.restart(how)
+    stoppable_postgres.restart(how)
     assert [found.progress for found in await asyncio.gather(*(fragile.get("f1") for _ in range(8)))] == [
         Progress(succeeded=1, pending=1)
     ] * 8
@@ -510,9 +494,11 @@ async def test_a_cancelled_caller_leaves_the_others_their_answers(postgres, ledg
     assert [(await each).state for each in (first, last)] == [TaskState.RUNNING] * 2
 
 
-async def test_a_settlement_is_held_while_the_ledger_is_away_and_made_when_it_is_back(tmp_path, server, clock, until):
+async def test_a_settlement_is_held_while_the_ledger_is_away_and_made_when_it_is_back(
+    tmp_path, stoppable_postgres, clock, until
+):
     told, begun, go_on = [], asyncio.Event(), asyncio.Event()
-    async with Fanfold(f"sqlite:///{tmp_path}/tasks.db", ledger=server.url, clock=clock) as app:
+    async with Fanfold(f"sqlite:///{tmp_path}/tasks.db", ledger=stoppable_postgres.url, clock=clock) as app:
 
         @app.task("words")
         async def words():
@@ -525,11 +511,11 @@ async def test_a_settlement_is_held_while_the_ledger_is_away_and_made_when_it_is
         worker = await app.worker()
         await worker.start()
         await begun.wait()
-        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(stoppable_postgres.stop)
         go_on.set()
         await until(lambda: any(event.name == "settle.failed" for event in told))
         assert (await app.status_async()).messages_in_flight == 1
-        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(stoppable_postgres.start)
         await until(lambda: any(event.name == "task.completed" for event in told), moving=True)
         await until(lambda: worker.idle, moving=True)
         await worker.stop()

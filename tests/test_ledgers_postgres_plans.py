@@ -12,7 +12,6 @@ from fanfold.ledgers.postgres import PostgresLedger
 from fanfold.ledgers.protocol import Claim, Finish
 from fanfold.model import FOLD_NAME
 from ledgering import everything, large, run
-from postgres_server import schema_of
 
 TABLES = {"fan_outs", "tasks", "leaders"}
 # The server tells of each plan, and reads from end to end only where there is no other way.
@@ -31,10 +30,10 @@ OPEN, OVER = "most of it is open", "most of it is over"
 
 
 @pytest.fixture(params=[OPEN, OVER])
-async def explained(postgres, tmp_path, clock, monkeypatch, request):
+async def explained(postgres, postgres_url, schema, clock, monkeypatch, request):  # noqa: PLR0917 - fixtures
     """A ledger with some fan-outs, and the plans (query and its nodes) of what it is asked from then on."""
-    schema, plans = schema_of(tmp_path), []
-    ledger = PostgresLedger(f"{postgres.url}?schema={schema}&options={quote(OPTIONS)}", clock=clock)
+    plans = []
+    ledger = PostgresLedger(f"{postgres_url}&options={quote(OPTIONS)}", clock=clock)
     await ledger.start()
     for number in range(50):
         await ledger.open(large(42, fan_out_id=f"old{number}", entity_id=f"doc-{number}"))

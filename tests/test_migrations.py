@@ -18,7 +18,6 @@ from fanfold.ledgers.protocol import Finish
 from fanfold.ledgers.sqlite import SqliteLedger
 from fanfold.model import FOLD_NAME, Ended, Message, QueueStatus, TaskState
 from ledgering import claim, finish, ids, plan, record, run
-from postgres_server import schema_of
 
 ENGINE = list(sql.load("fanfold.engine", "schema.sql").values())
 LEDGER = list(sql.load("fanfold.ledgers", "schema.sql").values())
@@ -218,16 +217,6 @@ async def test_a_file_of_a_newer_version_is_refused_by_its_number(path, part, sc
         await opens()
 
 
-@pytest.fixture
-def schema(tmp_path):
-    return schema_of(tmp_path)
-
-
-@pytest.fixture
-def url(postgres, schema):
-    return f"{postgres.url}?schema={schema}"
-
-
 def made_in_postgres(postgres, schema, version, now):
     """A schema as a version left it, with the same rows as the files."""
     with psycopg.connect(postgres.url) as connection:
@@ -246,9 +235,9 @@ def made_in_postgres(postgres, schema, version, now):
 
 
 @pytest.mark.parametrize("version", range(1, len(POSTGRES)))
-async def test_a_schema_of_any_version_goes_on(postgres, url, schema, clock, version):
+async def test_a_schema_of_any_version_goes_on(postgres, postgres_url, schema, clock, version):
     made_in_postgres(postgres, schema, version, clock.now())
-    ledger = PostgresLedger(url, clock=clock)
+    ledger = PostgresLedger(postgres_url, clock=clock)
     await ledger.start()
     await goes_on(ledger, clock)
     await ledger.close()
@@ -256,18 +245,18 @@ async def test_a_schema_of_any_version_goes_on(postgres, url, schema, clock, ver
 
 @pytest.mark.parametrize("version", range(1, len(POSTGRES)))
 async def test_several_that_open_an_older_schema_at_once_bring_it_up_to_date_once(
-    postgres, url, schema, clock, version
+    postgres, postgres_url, schema, clock, version
 ):
     made_in_postgres(postgres, schema, version, clock.now())
-    await started_together([PostgresLedger(url, clock=clock) for _ in range(4)], clock)
+    await started_together([PostgresLedger(postgres_url, clock=clock) for _ in range(4)], clock)
     assert postgres.execute(f"SELECT version FROM {schema}.ledger_version") == [(len(POSTGRES),)]  # noqa: S608
 
 
 async def test_a_worker_that_started_before_a_schema_was_brought_up_to_date_is_told_when_it_starts_again(
-    postgres, url, schema, clock
+    postgres, postgres_url, schema, clock
 ):
     made_in_postgres(postgres, schema, 1, clock.now())
     postgres.execute(f"UPDATE {schema}.ledger_version SET version = {len(POSTGRES) + 1}")  # noqa: S608
-    ledger = PostgresLedger(url, clock=clock)
+    ledger = PostgresLedger(postgres_url, clock=clock)
     with pytest.raises(LedgerError, match=rf"of version {len(POSTGRES) + 1}, this Fanfold knows {len(POSTGRES)}"):
         await ledger.start()

@@ -2,8 +2,8 @@
 
 Times are seconds since the epoch (float), durations are seconds, sizes are bytes, unless a name says otherwise.
 
-What is made anew for each message is a msgspec.Struct: a frozen dataclass of nine fields takes some twenty times as
-long to make. What applications handle is a dataclass, as they expect.
+What is made anew for each message is a msgspec.Struct: a frozen dataclass takes much longer to make. What
+applications handle is a dataclass, as they expect.
 """
 
 from __future__ import annotations

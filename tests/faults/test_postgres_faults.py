@@ -9,7 +9,6 @@ import apps
 import pytest
 
 from fanfold.model import TaskState
-from postgres_server import postgres_server
 
 TASKS = ["steady", "threaded", "flaky", "retrying", "hopeless"]
 SUCCEEDING = TASKS[:-1]
@@ -22,23 +21,17 @@ FOLD_ATTEMPTS = (
 
 
 @pytest.fixture
-def server():
-    with postgres_server() as made:
-        yield made
-
-
-@pytest.fixture
-def site(make_site, server):
-    return make_site(lease=0.75, max_attempts=PLENTY, ledger=server.url)
+def site(make_site, stoppable_postgres):
+    return make_site(lease=0.75, max_attempts=PLENTY, ledger=stoppable_postgres.url)
 
 
 # About 15 seconds on two cores.
-async def test_killed_workers_and_a_server_that_restarts_break_no_promise(site, server, rng):
-    entities = havoc(site, server, rng)
+async def test_killed_workers_and_a_server_that_restarts_break_no_promise(site, stoppable_postgres, rng):
+    entities = havoc(site, stoppable_postgres, rng)
     site.drain()
 
     fan_outs, counts, letters = await site.outcome()
-    starts, ends, folds = site.runs("start"), site.runs("end"), dict(server.execute(FOLD_ATTEMPTS))
+    starts, ends, folds = site.runs("start"), site.runs("end"), dict(stoppable_postgres.execute(FOLD_ATTEMPTS))
     assert [fan_out.entity_id for fan_out in fan_outs] == entities
     for fan_out in fan_outs:
         assert [task.task_name for task in fan_out.tasks] == TASKS

@@ -16,7 +16,6 @@ from fanfold import ids
 from fanfold.ledgers.dynamodb import ledger as dynamodb
 from fanfold.model import FOLD_NAME, TaskState
 from fanfold.testing import FakeClock
-from postgres_server import schema_of
 from servers import table_of
 
 OF_PRODUCERS = ["broker.send", "ledger.open", "ledger.sent", "ledger.summary", "ledger.cancel", "ledger.rerun"]
@@ -182,7 +181,7 @@ def ledger_url(request, tmp_path, monkeypatch):
 
     def make(kind):
         if kind == "postgres":
-            return f"{request.getfixturevalue('postgres').url}?schema={schema_of(tmp_path)}&connections=1"
+            return f"{request.getfixturevalue('postgres_url')}&connections=1"
         if kind == "dynamodb":
             client = request.getfixturevalue("dynamodb_client")
             monkeypatch.setattr(dynamodb, "make_client", lambda _: client)

@@ -1,4 +1,4 @@
-"""Requests to SQS over kept-alive asyncio connections: what boto3 does, at a tenth of its cost and without threads."""
+"""Requests to SQS over kept-alive asyncio connections: what boto3 does, at little cost and without threads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """AWS Signature Version 4 for the requests of the SQS JSON protocol.
 
-Of a signature's five nested HMACs four change once a day: with the day's key kept, a signature costs a tenth of what
-botocore's signer takes for it. `tests/test_brokers_signing.py` compares the two.
+Of a signature's five nested HMACs four change once a day: with the day's key kept, a signature costs much less
+than by botocore's signer. `tests/test_brokers_signing.py` compares what the two say.
 """
 
 from __future__ import annotations
