@@ -267,12 +267,12 @@ async def until(observer, holds):
 
 
 def write_down(path):
-    """Let the ledger's file note each change of a task's state to `succeeded`."""
+    """Let the ledger's file note each task that ends as `succeeded`."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE successes (fan_out INTEGER, task_name TEXT, generation INTEGER)")
         connection.execute(
-            "CREATE TRIGGER note AFTER UPDATE OF state ON tasks "
-            "WHEN NEW.state = 'succeeded' AND OLD.state <> 'succeeded' "
+            "CREATE TRIGGER note AFTER UPDATE OF terminal ON tasks "
+            "WHEN NEW.terminal = 'succeeded' AND OLD.terminal IS NOT 'succeeded' "
             "BEGIN INSERT INTO successes VALUES (NEW.fan_out, NEW.task_name, NEW.generation); END"
         )
 

@@ -167,6 +167,8 @@ def _end(connection: sqlite3.Connection, ends: Sequence[tuple[int | None, Finish
 
 def _ended(connection: sqlite3.Connection, ends: Sequence[tuple[int | None, Finish]], now: float) -> int:
     """Write ends, those of a fan-out that are alike together; answers how many tasks have changed."""
+    if len(ends) > 1 and len({(number, finish.task_name) for number, finish in ends}) < len(ends):
+        return sum(_ended(connection, [end], now) for end in ends)  # of two ends of one task the first must stand
     alike: dict[tuple[Any, ...], list[str]] = {}
     for number, finish in ends:
         how = number, finish.state, finish.result, endings.failure(finish), finish.generation, finish.attempt
