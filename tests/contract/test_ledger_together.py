@@ -31,6 +31,14 @@ async def test_of_two_ends_of_one_attempt_the_first_stands(ledger):
     assert (await record(ledger)).state is TaskState.SUCCEEDED
 
 
+async def test_of_two_ends_of_one_attempt_the_first_stands_though_others_ended_like_the_second(ledger):
+    await ledger.open(plan("words", "roof"))
+    await ledger.claim(claims("words", "roof"))
+    answers = await ledger.finish([end("roof", result="1"), end(failure=FAILED), end(result="1")])
+    assert [answer.applied for answer in answers] == [True, True, False]
+    assert (await record(ledger)).state is TaskState.FAILED
+
+
 async def test_a_death_after_a_failure_is_one(ledger):
     await ledger.open(plan("words"))
     await claim(ledger)
