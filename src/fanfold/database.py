@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic
 
 from fanfold.connection_thread import ConnectionThread, Job, Operation, T
 from fanfold.errors import (
@@ -26,6 +26,8 @@ from fanfold.turns import Turns
 from fanfold.watch import Watch
 
 _BUSY_SECONDS: Final = 30.0
+_NOT_FLUSHED: Final = "NORMAL"
+"""SQLite's word for commits that are written and not flushed: the next flush takes them along."""
 _WAL_RETRY: Final = 0.005
 _WAL_PAGES: Final = 4000
 """Pages of the write-ahead log (16 MiB) that are written back together: a page that many commits changed is written
@@ -48,6 +50,24 @@ _FILE_FAILED: Final = frozenset(
 
 PromptJob = tuple[Operation[Any], "asyncio.Future[Any]"]
 """An operation, and the future of an event loop that waits for it."""
+
+
+class Unflushed(Generic[T]):
+    """An operation whose commit needn't be on the disk when it is answered: another one's flush takes it along.
+
+    It survives the kill of every process. At a power loss it may be as if it had never been, with all that came after
+    it; nothing before it is lost.
+    """
+
+    __slots__ = ("_operation",)
+
+    def __init__(self, operation: Operation[T]) -> None:
+        self._operation = operation
+
+    def __call__(self, connection: sqlite3.Connection) -> T:
+        """Run it."""
+        return self._operation(connection)
+
 
 _CREATE_VERSIONS: Final = (
     "CREATE TABLE IF NOT EXISTS fanfold_schema (part TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID"
@@ -73,7 +93,7 @@ class Database:
         self._users = 0
         self._guard = threading.Lock()
         self._pid = os.getpid()
-        self._patient = True
+        self._patient = self._flushes = True
         self._turns = Turns(path.with_name(path.name + "-turn"))
         self._writer = ConnectionThread("fanfold-writer", self._connect, self._write_group)
         self._reader = ConnectionThread("fanfold-reader", self._connect, self._read_group)
@@ -146,7 +166,7 @@ class Database:
         return future
 
     def _start(self) -> None:
-        self._patient = True
+        self._patient = self._flushes = True
         try:
             self._prepare()
             self._writer.start()
@@ -197,6 +217,7 @@ class Database:
     def _write_group(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
         try:
             self._let_wait(connection, patient=True)
+            self._let_flush(connection, jobs)
             with self._turns:
                 results = _transact(connection, "BEGIN IMMEDIATE", [operation for operation, _ in jobs])
         except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
@@ -211,6 +232,7 @@ class Database:
             return False
         try:
             self._let_wait(connection, patient=False)
+            self._let_flush(connection, jobs)
             results = _transact(connection, "BEGIN IMMEDIATE", [operation for operation, _ in jobs])
         except Exception:  # noqa: BLE001 - it was rolled back; the writer's thread finds out whose fault it was
             return False
@@ -231,6 +253,13 @@ class Database:
         if patient != self._patient:
             connection.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000 if patient else 0:.0f}")
             self._patient = patient
+
+    def _let_flush(self, connection: sqlite3.Connection, jobs: Sequence[tuple[Operation[Any], object]]) -> None:
+        """Whether the next commit waits for the disk: where one of its operations needs that. Outside a transaction."""
+        flushes = not all(isinstance(operation, Unflushed) for operation, _ in jobs)
+        if flushes != self._flushes:
+            connection.execute(f"PRAGMA synchronous={self._synchronous if flushes else _NOT_FLUSHED}")
+            self._flushes = flushes
 
     def _write_failed(self, connection: sqlite3.Connection, jobs: Sequence[Job], error: Exception) -> None:
         if len(jobs) == 1 or _concerns_all(error):

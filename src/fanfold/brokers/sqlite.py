@@ -17,8 +17,9 @@ from fanfold.brokers.burial import burial_copy, letter_of, refusal
 from fanfold.brokers.protocol import Burial
 from fanfold.clock import Clock, SystemClock
 from fanfold.connection_thread import Operation, T
-from fanfold.database import Database
-from fanfold.engine import attributes, counting, leases, queues, receiving, sending
+from fanfold.database import Database, Unflushed
+from fanfold.engine import attributes, counting, deferred, leases, queues, receiving, sending
+from fanfold.engine.deferred import settled
 from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.messages import encode_strings, strings
 from fanfold.engine.policies import Redrive
@@ -169,7 +170,7 @@ class SqliteBroker:
 
     def _create_queues(self) -> None:
         self._database.migrate("engine", queues.SCHEMA)
-        self._database.write(self._create_missing).result()
+        self._database.write(settled(self._create_missing)).result()
 
     def _create_missing(self, connection: sqlite3.Connection) -> None:
         """Create what isn't there. A redrive policy that somebody chose stays as it is."""
@@ -217,13 +218,15 @@ class SqliteBroker:
             found = self._receive_in_tens(connection, queue, most, milliseconds)
             return Look(found=found, ready_at=None if found else self._next_ready(connection, queue))
 
-        return await attended(self._database.write(look), lambda found: self._take_back(found.found))
+        return await attended(
+            self._database.write(Unflushed(settled(look))), lambda found: self._take_back(found.found)
+        )
 
     def _take_back(self, deliveries: Sequence[Delivery]) -> None:
         """Undo the receive of messages that nobody saw, without waiting for it; from any thread."""
         handles = [delivery.receipt_handle for delivery in deliveries]
         if handles:
-            undone = self._database.write(lambda c: leases.take_back(c, self._queue(c), handles, self._now()))
+            undone = self._database.write(settled(lambda c: leases.take_back(c, self._queue(c), handles, self._now())))
             undone.add_done_callback(lambda _: self._doorbell.ring(self._address.queue, len(handles)))
 
     def _receive_in_tens(self, connection: sqlite3.Connection, queue: Queue, limit: int, lease: int) -> list[Delivery]:
@@ -262,10 +265,10 @@ class SqliteBroker:
         return result
 
     async def _write(self, operation: Operation[T]) -> T:
-        return await asyncio.wrap_future(self._database.write(operation))
+        return await asyncio.wrap_future(self._database.write(settled(operation)))
 
     async def _read(self, operation: Operation[T]) -> T:
-        return await asyncio.wrap_future(self._database.read(operation))
+        return await deferred.read(self._database, operation)
 
     def _now(self) -> int:
         """Milliseconds. To be read inside an operation: a lease must not run while its receive waits for the file."""

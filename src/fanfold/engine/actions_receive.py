@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fanfold import limits
 from fanfold.engine import attempts, errors, leases, messages, queues, receiving
+from fanfold.engine.deferred import Write, settled
 from fanfold.engine.desk import Answer, CallContext, Desk, Request, queue_name, within, without_empty
 from fanfold.engine.drafts import sequence_number
 from fanfold.engine.polling import Look, Source
@@ -52,7 +53,7 @@ async def receive_message(desk: Desk, request: Request, context: CallContext) ->
     source = Source(
         queue=wanted.name,
         receive=lambda: desk.receive(
-            lambda c: _look(desk, c, wanted), lambda look: _unattended(desk, wanted.name, look)
+            lambda c, write: _look(desk, c, wanted, write), lambda look: _unattended(desk, wanted.name, look)
         ),
         ready_at=lambda: desk.read(lambda c: _ready_at(desk, c, queues.load(c, wanted.name))),
         particular=wanted.attempt is not None,
@@ -68,7 +69,7 @@ def give_back(desk: Desk, name: str, handles: Sequence[str]) -> Future[None]:
         if queue is not None:
             leases.take_back(connection, queue, handles, desk.now())
 
-    undone = desk.database.write(undo)
+    undone = desk.database.write(settled(undo))
     undone.add_done_callback(lambda _: desk.doorbell.ring(name, len(handles)))
     return undone
 
@@ -104,7 +105,7 @@ def _range(most: int) -> str:
     return f"Must be >= 0 and <= {most}, if provided."
 
 
-def _look(desk: Desk, connection: sqlite3.Connection, wanted: _Wanted) -> Look[Answer]:
+def _look(desk: Desk, connection: sqlite3.Connection, wanted: _Wanted, write: Write) -> Look[Answer]:
     queue = queues.load(connection, wanted.name)
     lease = queue.settings.visibility if wanted.lease is None else wanted.lease
     request = Receive(limit=wanted.limit, lease=lease, now=desk.now())
@@ -113,7 +114,7 @@ def _look(desk: Desk, connection: sqlite3.Connection, wanted: _Wanted) -> Look[A
     if not queue.fifo and not patient and not receiving.room_in_flight(connection, queue, request.now):
         raise errors.over_limit(f"Too many messages are in flight: {limits.MAX_IN_FLIGHT} is the most.")
     attempt = wanted.attempt if queue.fifo else None  # a standard queue takes no notice
-    found = attempts.receive(connection, queue, request, attempt, desk.new_receipt)
+    found = attempts.receive(connection, queue, request, attempt, desk.new_receipt, write=write)
     ready_at = None if found else _ready_at(desk, connection, queue)
     return Look(found=[_told(desk, queue, message, wanted) for message in found], ready_at=ready_at, wait=wait)
 

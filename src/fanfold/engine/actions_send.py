@@ -8,6 +8,7 @@ from typing import Final
 
 from fanfold import limits
 from fanfold.engine import batches, drafts, messages, queues, sending
+from fanfold.engine.deferred import Write
 from fanfold.engine.desk import Answer, CallContext, Desk, Request, queue_name
 from fanfold.engine.drafts import Draft
 from fanfold.engine.errors import SqsError
@@ -20,14 +21,14 @@ async def send_message(desk: Desk, request: Request, context: CallContext) -> An
     name = queue_name(request)
     draft = drafts.draft(request, desk.new_id(), trace_header=_trace_header(context))
 
-    def send(connection: sqlite3.Connection) -> Answer:
+    def send(connection: sqlite3.Connection, write: Write) -> Answer:
         queue = queues.load(connection, name)
         refusal = drafts.refusal(queue, draft)
         if refusal is not None:
             raise refusal
-        return drafts.answer(queue, draft, sending.send(connection, queue, [draft.message], desk.now())[0])
+        return drafts.answer(queue, draft, sending.send(connection, queue, [draft.message], desk.now(), write)[0])
 
-    answer = await desk.write(send)
+    answer = await desk.change(send)
     desk.doorbell.ring(name)
     return answer
 
@@ -37,13 +38,13 @@ async def send_message_batch(desk: Desk, request: Request, context: CallContext)
     name, entries = queue_name(request), batches.entries(request, _ENTRY)
     _check_total(entries)
     drafted = [_draft(desk, entry, context, number) for number, entry in enumerate(entries, 1)]
-    results = await desk.write(lambda c: _send_all(desk, c, name, drafted))
+    results = await desk.change(lambda c, write: _send_all(desk, c, name, drafted, write))
     desk.doorbell.ring(name, len(results))
     return batches.answer(entries, results)
 
 
 def _send_all(
-    desk: Desk, connection: sqlite3.Connection, name: str, drafted: Sequence[Draft | SqsError]
+    desk: Desk, connection: sqlite3.Connection, name: str, drafted: Sequence[Draft | SqsError], write: Write
 ) -> list[Answer | SqsError]:
     queue = queues.load(connection, name)
     checked = [one if isinstance(one, SqsError) else drafts.refusal(queue, one) or one for one in drafted]
@@ -51,7 +52,7 @@ def _send_all(
     if refused and queue.fifo:
         raise refused[0]
     accepted = [one.message for one in checked if isinstance(one, Draft)]
-    sent = iter(sending.send(connection, queue, accepted, desk.now()))
+    sent = iter(sending.send(connection, queue, accepted, desk.now(), write))
     return [one if isinstance(one, SqsError) else drafts.answer(queue, one, next(sent)) for one in checked]
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from fanfold import limits, sql
 from fanfold.engine import receiving
+from fanfold.engine.deferred import Write
 from fanfold.engine.queues import Queue
 from fanfold.engine.receiving import NewId, Receive, Received
 
@@ -24,11 +25,17 @@ _decode: Final = msgspec.json.Decoder(list[tuple[int, str, int]]).decode
 
 
 def receive(
-    connection: sqlite3.Connection, queue: Queue, request: Receive, attempt: str | None, new_receipt: NewId
+    connection: sqlite3.Connection,
+    queue: Queue,
+    request: Receive,
+    attempt: str | None,
+    new_receipt: NewId,
+    *,
+    write: Write | None = None,
 ) -> list[Received]:
     """Receive, or repeat an earlier receive of that attempt."""
     if attempt is None:
-        return receiving.receive(connection, queue, request, new_receipt)
+        return receiving.receive(connection, queue, request, new_receipt, write)
     connection.execute(_SQL["forget_attempts"], (request.now,))
     found = _repeated(connection, queue, request, attempt)
     found = found or receiving.receive(connection, queue, request, new_receipt)

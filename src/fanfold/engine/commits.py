@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from fanfold.connection_thread import Operation
-from fanfold.database import Database, PromptJob
+from fanfold.database import Database, PromptJob, Unflushed
 from fanfold.engine.polling import attended
 
 T = TypeVar("T")
@@ -20,6 +20,9 @@ _REST: Final = 64
 """Commits that the writer's thread makes before the loop tries again."""
 _ELSEWHERE: Final = object()
 
+_Waiting = tuple[Operation[Any], "asyncio.Future[Any]", Operation[Any] | None]
+"""What was asked for, who waits, and what is run instead where nothing else is."""
+
 
 class Commits:
     """Commits for event loops.
@@ -28,25 +31,41 @@ class Commits:
     2. It runs in the loop's own thread: to hand it to another one and back takes as long as the transaction.
     3. Where it would wait (for a process, or the writer's thread), where it fails, and where the disk is slow, that
        thread has it, and the loop goes on.
+    4. What is alone in its commit may leave a part of its work for later; that part is done when the answer is out.
 
     It never answers before the commit.
     """
 
-    def __init__(self, database: Database, timer: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        database: Database,
+        afterwards: Operation[None] = lambda _: None,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`afterwards` does what lone operations have left; it may be done by others, and by nobody for a while."""
         self._database = database
+        self._afterwards = Unflushed(afterwards)
         self._timer = timer
-        self._waiting: dict[asyncio.AbstractEventLoop, list[PromptJob]] = {}
+        self._waiting: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
         self._average = 0.0
         self._rest = 0
 
-    async def write(self, operation: Operation[T], unattended: Callable[[T], object] = lambda _: None) -> T:
-        """Run an operation; `unattended` gets its result where whoever called is gone when it is there."""
+    async def write(
+        self,
+        operation: Operation[T],
+        unattended: Callable[[T], object] = lambda _: None,
+        lone: Operation[T] | None = None,
+    ) -> T:
+        """Run an operation, or `lone` instead where it is alone in its commit.
+
+        `unattended` gets the result where whoever called is gone when it is there.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if loop not in self._waiting:
             self._waiting[loop] = []
             loop.call_soon(self._commit, loop)
-        self._waiting[loop].append((operation, future))
+        self._waiting[loop].append((operation, future, lone))
         try:
             result = await future
         except asyncio.CancelledError:
@@ -59,11 +78,19 @@ class Commits:
         return done
 
     def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
-        jobs = [job for job in self._waiting.pop(loop) if not job[1].done()]
-        if not jobs or self._at_once(jobs):
-            return
-        for _, future in jobs:
-            future.set_result(_ELSEWHERE)
+        waiting = [one for one in self._waiting.pop(loop) if not one[1].done()]
+        lone = waiting[0][2] if len(waiting) == 1 else None
+        if lone is not None and self._at_once([(lone, waiting[0][1])]):
+            # In the next turn whoever waited writes the answer, in the one after that it is on its way.
+            loop.call_soon(loop.call_soon, self._finish, loop)
+        elif waiting and (lone is not None or not self._at_once([one[:2] for one in waiting])):
+            for _, future, _ in waiting:
+                future.set_result(_ELSEWHERE)
+
+    def _finish(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do what a lone operation has left, unless somebody writes: who does, or comes next, does that first."""
+        if loop not in self._waiting:
+            self._database.write_at_once([(self._afterwards, loop.create_future())])
 
     def _at_once(self, jobs: list[PromptJob]) -> bool:
         if self._rest:

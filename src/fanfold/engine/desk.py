@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -11,9 +10,10 @@ from typing import Any, Final, TypeVar
 
 from fanfold.clock import Clock
 from fanfold.connection_thread import Operation
-from fanfold.database import Database
-from fanfold.engine import errors
+from fanfold.database import Database, Unflushed
+from fanfold.engine import deferred, errors
 from fanfold.engine.commits import Commits
+from fanfold.engine.deferred import Later, Write, at_once, settled
 from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.errors import SqsError
 from fanfold.engine.polling import LongPolls
@@ -21,6 +21,8 @@ from fanfold.engine.polling import LongPolls
 T = TypeVar("T")
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
+Change = Callable[[sqlite3.Connection, Write], T]
+"""An operation that reads the connection, and changes it by its `Write` (what it changes by itself, it changes now)."""
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -59,20 +61,32 @@ class Desk:
 
         It may raise SqsError before its first change, and only then: what it has changed is kept.
         """
-        return _unless_refused(await self.commits.write(_refusing(operation)))
+        return _unless_refused(await self.commits.write(settled(_refusing(operation))))
 
     async def read(self, operation: Operation[T]) -> T:
         """Run an operation that changes nothing."""
-        return _unless_refused(await asyncio.wrap_future(self.database.read(_refusing(operation))))
+        return _unless_refused(await deferred.read(self.database, _refusing(operation)))
 
-    async def receive(self, operation: Operation[T], unattended: Callable[[T], None]) -> T:
-        """Run a receive; its result goes to `unattended` where whoever called is gone when it comes."""
+    async def change(self, decide: Change[T]) -> T:
+        """Run an operation that changes something by what it gives to its `Write`, after its answer where that helps.
+
+        It may raise SqsError, as in `write`.
+        """
+        now, later = _ways(decide)
+        return _unless_refused(await self.commits.write(now, lone=later))
+
+    async def receive(self, decide: Change[T], unattended: Callable[[T], None]) -> T:
+        """The same for a receive; its result goes to `unattended` where whoever called is gone when it comes.
+
+        It isn't flushed to the disk: a receive that a power loss undoes was none, and its messages come again.
+        """
 
         def left(result: T | SqsError) -> None:
             if not isinstance(result, SqsError):
                 unattended(result)
 
-        return _unless_refused(await self.commits.write(_refusing(operation), left))
+        now, later = _ways(decide)
+        return _unless_refused(await self.commits.write(Unflushed(now), left, lone=Unflushed(later)))
 
     def now(self) -> int:
         """Milliseconds since the epoch. To be read inside an operation, after the wait for the file."""
@@ -125,6 +139,21 @@ def without_empty(answer: Answer) -> Answer:
 def storable(text: str) -> bool:
     """Whether a text can be stored and sent."""
     return _SURROGATE.search(text) is None
+
+
+def _ways(decide: Change[T]) -> tuple[Operation[T | SqsError], Operation[T | SqsError]]:
+    """The two ways to run a change: all of it now, or its statements later."""
+
+    def now(connection: sqlite3.Connection) -> T:
+        return decide(connection, at_once(connection))
+
+    def later(connection: sqlite3.Connection) -> T:
+        kept = Later()
+        result = decide(connection, kept)
+        kept.defer(connection)
+        return result
+
+    return settled(_refusing(now)), settled(_refusing(later))
 
 
 def _refusing(operation: Operation[T]) -> Operation[T | SqsError]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from fanfold import limits, sql
 from fanfold.engine import handles, sending, stocks, upkeep
+from fanfold.engine.deferred import Write, at_once
 from fanfold.engine.handles import Handle
 from fanfold.engine.queues import Queue
 from fanfold.engine.sending import NewMessage
@@ -22,9 +23,11 @@ _SQL: Final = sql.load("fanfold.engine", "messages.sql")
 _LONGEST: Final = limits.MAX_VISIBILITY * 1000
 
 
-def delete(connection: sqlite3.Connection, queue: Queue, texts: Iterable[str], now: int) -> list[EntryError | None]:
+def delete(
+    connection: sqlite3.Connection, queue: Queue, texts: Iterable[str], now: int, write: Write | None = None
+) -> list[EntryError | None]:
     """Delete messages by receipt handle. A message that is gone already counts as deleted, as on SQS."""
-    return _delete(connection, queue, list(texts), now)
+    return _delete(connection, queue, list(texts), now, write or at_once(connection))
 
 
 def change_visibility(
@@ -40,62 +43,72 @@ def take_back(connection: sqlite3.Connection, queue: Queue, texts: Iterable[str]
     visible_at = now if queue.fifo else 0
     taken = [(visible_at, h.seq, queue.stock, h.receipt, now) for h in parsed if isinstance(h, Handle)]
     freed = connection.executemany(_SQL["take_back"], taken).rowcount
-    stocks.count(connection, queue.stock, leased=-max(0, freed))
+    stocks.count(at_once(connection), queue.stock, leased=-max(0, freed))
 
 
 def bury(
     connection: sqlite3.Connection, queue: Queue, target: Queue, burials: Iterable[tuple[str, NewMessage]], now: int
 ) -> list[EntryError | None]:
     """Replace each message, by its handle, with a copy in the queue `target`."""
-    errors = []
+    errors, write = [], at_once(connection)
     for text, copy in burials:
         gone = handles.lost(f"{text}: the message does not exist.")
-        error = _delete(connection, queue, [text], now, gone=gone)[0]
+        error = _delete(connection, queue, [text], now, write, gone=gone)[0]
         if error is None:
-            sending.add(connection, target, [copy], now)
+            sending.add(connection, target, [copy], now, write)
         errors.append(error)
     return errors
 
 
 def _delete(
-    connection: sqlite3.Connection, queue: Queue, texts: Sequence[str], now: int, gone: EntryError | None = None
+    connection: sqlite3.Connection,
+    queue: Queue,
+    texts: Sequence[str],
+    now: int,
+    write: Write,
+    *,
+    gone: EntryError | None = None,
 ) -> list[EntryError | None]:
     """Delete; `gone` is what becomes of a handle whose message isn't there."""
     parsed = [handles.parse(text, queue.id) for text in texts]
     asked = [handle.seq for handle in parsed if isinstance(handle, Handle)]
     found = connection.execute(_SQL["holders"], (sql.listed(asked), queue.stock)).fetchall()
-    holders = {row[0]: row[1:] for row in found}
+    holders = {row[0]: row for row in found}
     errors: list[EntryError | None] = []
-    heads: dict[int, str | None] = {}
+    going: dict[int, Sequence[Any]] = {}
     for text, handle in zip(texts, parsed, strict=True):
         if isinstance(handle, EntryError):
             errors.append(handle)
             continue
-        holder = None if handle.seq in heads else holders.get(handle.seq)
+        holder = None if handle.seq in going else holders.get(handle.seq)
         if holder is None:
             errors.append(handles.expired(text) if queue.fifo and _departed(connection, handle) else gone)
         elif queue.fifo and not _holds(handle, holder, now):
             errors.append(handles.expired(text))
         else:
             errors.append(None)
-            heads[handle.seq] = holder[3] if holder[4] else None
-    _remove(connection, queue, heads, now)
+            going[handle.seq] = holder
+    _remove(connection, queue, going, now, write)
     return errors
 
 
 def _holds(handle: Handle, holder: Sequence[Any], now: int) -> bool:
-    receipt, state, visible_at = holder[:3]
+    _, receipt, state, visible_at = holder[:4]
     return bool(receipt == handle.receipt and state == stocks.LEASED and visible_at > now)
 
 
-def _remove(connection: sqlite3.Connection, queue: Queue, heads: Mapping[int, str | None], now: int) -> None:
-    """Delete messages, by their numbers; those that are their groups' heads come with the group."""
-    if not heads:
+def _remove(
+    connection: sqlite3.Connection, queue: Queue, going: Mapping[int, Sequence[Any]], now: int, write: Write
+) -> None:
+    """Delete messages, by their numbers, and let the next ones of their groups follow."""
+    if not going:
         return
-    states = connection.execute(_SQL["delete"], (sql.listed(list(heads)),)).fetchall()
-    stocks.count(connection, queue.stock, messages=-len(states), leased=-states.count((stocks.LEASED,)))
+    write("delete", [(sql.listed(list(going)),)])
+    leased = sum(holder[2] == stocks.LEASED for holder in going.values())
+    stocks.count(write, queue.stock, messages=-len(going), leased=-leased)
     if queue.fifo:
-        upkeep.promote(connection, queue, {group_id for group_id in heads.values() if group_id is not None}, now)
+        group_ids = {holder[4] for holder in going.values() if holder[5]}
+        upkeep.promote(connection, queue, group_ids, now, write, going=going)
 
 
 def _change(connection: sqlite3.Connection, queue: Queue, text: str, milliseconds: int, now: int) -> EntryError | None:
@@ -108,7 +121,7 @@ def _change(connection: sqlite3.Connection, queue: Queue, text: str, millisecond
     if not queue.fifo:
         return _change_loose(connection, queue, handle, values)
     if connection.execute(_SQL["change"], values | {"receipt": handle.receipt}).rowcount:
-        stocks.count(connection, queue.stock, leased=0 if milliseconds else -1)
+        stocks.count(at_once(connection), queue.stock, leased=0 if milliseconds else -1)
         return None
     holder = handle.seq, queue.stock, handle.receipt, now
     if connection.execute(_SQL["held"], holder).fetchone():
@@ -126,7 +139,7 @@ def _change_loose(
     if not connection.execute(_SQL["change_loose"], values).rowcount:
         return _beyond(values["until"] - values["now"])
     held = values["until"] > values["now"]
-    stocks.count(connection, queue.stock, leased=held - (before[0] == stocks.LEASED))
+    stocks.count(at_once(connection), queue.stock, leased=held - (before[0] == stocks.LEASED))
     return None
 
 

@@ -11,7 +11,8 @@ from typing import Final
 
 from fanfold.clock import Clock
 from fanfold.database import Database
-from fanfold.engine import moves, upkeep
+from fanfold.engine import deferred, moves, upkeep
+from fanfold.engine.deferred import settled
 from fanfold.engine.doorbell import Doorbell
 
 _LOOK: Final = 5.0
@@ -75,7 +76,7 @@ class Mover:
         """One slice of all there is to do; answers when the next one is due, in seconds since the epoch."""
         if not await asyncio.wrap_future(self._database.read(self._has_work)):
             return None
-        arrived, due = await asyncio.wrap_future(self._database.write(self._slice))
+        arrived, due = await asyncio.wrap_future(self._database.write(settled(self._slice)))
         for name, count in arrived.items():
             self._doorbell.ring(name, count)
         return None if due is None else due / 1000
@@ -92,7 +93,7 @@ class Mover:
         return arrived, min(dues, default=None)
 
     def _has_work(self, connection: sqlite3.Connection) -> bool:
-        if upkeep.has_abandoned(connection) or moves.running(connection):
+        if deferred.is_any(connection) or upkeep.has_abandoned(connection) or moves.running(connection):
             return True
         return upkeep.overdue(connection, self._now()) is not None
 

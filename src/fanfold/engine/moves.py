@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from fanfold import sql
 from fanfold.engine import counting, moving, queues, stocks
+from fanfold.engine.deferred import at_once
 from fanfold.engine.queues import Queue
 
 _SQL: Final = sql.load("fanfold.engine", "moves.sql")
@@ -169,7 +170,7 @@ class _Walk:
     def _put(self, seq: int, group_id: str, target: Queue) -> None:
         values = {"stock": target.stock, "message_id": self._new_id(), "now": self._now, "seq": seq}
         self._connection.execute(_SQL["move" if target.fifo else "move_loose"], values)
-        stocks.count(self._connection, target.stock, messages=1)
+        stocks.count(at_once(self._connection), target.stock, messages=1)
         moving.depart(self._connection, seq, self._now)
         moving.remove(self._connection, self._source, seq, group_id, self._now)
         self.arrived[target.name] += 1

@@ -7,6 +7,7 @@ from typing import Final
 
 from fanfold import limits, sql
 from fanfold.engine import stocks, upkeep
+from fanfold.engine.deferred import at_once
 from fanfold.engine.queues import Queue
 
 _SQL: Final = sql.load("fanfold.engine", "messages.sql")
@@ -18,7 +19,7 @@ def set_aside(connection: sqlite3.Connection, queue: Queue, seq: int, group_id: 
     values = {"target": queue.target, "origin": queue.name, "now": now, "seq": seq}
     connection.execute(_SQL["set_aside" if queue.fifo else "set_aside_loose"], values)
     if queue.target is not None:
-        stocks.count(connection, queue.target, messages=1)
+        stocks.count(at_once(connection), queue.target, messages=1)
     depart(connection, seq, now)
     remove(connection, queue, seq, group_id, now)
 
@@ -32,6 +33,7 @@ def depart(connection: sqlite3.Connection, seq: int, now: int) -> None:
 def remove(connection: sqlite3.Connection, queue: Queue, seq: int, group_id: str, now: int) -> None:
     """Take a message out of its queue, whoever holds it."""
     gone = connection.execute(_SQL["remove"], (seq,)).fetchall()
-    stocks.count(connection, queue.stock, messages=-len(gone), leased=-gone.count((stocks.LEASED,)))
+    write = at_once(connection)
+    stocks.count(write, queue.stock, messages=-len(gone), leased=-gone.count((stocks.LEASED,)))
     if queue.fifo:
-        upkeep.promote(connection, queue, [group_id], now)
+        upkeep.promote(connection, queue, [group_id], now, write)

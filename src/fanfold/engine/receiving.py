@@ -17,6 +17,7 @@ import msgspec
 
 from fanfold import limits, sql
 from fanfold.engine import moving, stocks, upkeep
+from fanfold.engine.deferred import Write, at_once
 from fanfold.engine.handles import Handle
 from fanfold.engine.queues import Queue
 from fanfold.engine.stocks import AVAILABLE, DELAYED, LEASED
@@ -57,7 +58,13 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     attributes: str
 
 
-def receive(connection: sqlite3.Connection, queue: Queue, request: Receive, new_receipt: NewId) -> list[Received]:
+def receive(
+    connection: sqlite3.Connection,
+    queue: Queue,
+    request: Receive,
+    new_receipt: NewId,
+    write: Write | None = None,
+) -> list[Received]:
     """Hand out messages; of a FIFO queue as many as can be had from one group, then from the next.
 
     One receipt serves for all of them: a handle has the message's number as well.
@@ -69,7 +76,7 @@ def receive(connection: sqlite3.Connection, queue: Queue, request: Receive, new_
     receipt = new_receipt() if rows else ""
     taken = [received(queue, row, receipt, request.now, row[4] + 1) for row in rows]
     if taken:
-        _lease(connection, queue, rows, receipt, request, ran_out=picker.ran_out())
+        _lease(queue, rows, receipt, request, write or at_once(connection), ran_out=picker.ran_out())
     return taken
 
 
@@ -124,11 +131,11 @@ def received(queue: Queue, row: Sequence[Any], receipt: str, now: int, receive_c
 
 
 def _lease(
-    connection: sqlite3.Connection,
     queue: Queue,
     rows: Sequence[Sequence[Any]],
     receipt: str,
     request: Receive,
+    write: Write,
     *,
     ran_out: int,
 ) -> None:
@@ -140,8 +147,8 @@ def _lease(
         "until": request.now + request.lease if held or queue.fifo else 0,
         "seqs": sql.listed([row[0] for row in rows]),
     }
-    connection.execute(_SQL["lease"], values)
-    stocks.count(connection, queue.stock, leased=(len(rows) if held else 0) - ran_out)
+    write("lease", [values])
+    stocks.count(write, queue.stock, leased=(len(rows) if held else 0) - ran_out)
 
 
 class _Picker:
@@ -176,7 +183,7 @@ class _Picker:
         """Of a standard queue: the oldest available ones."""
         for state in (LEASED, DELAYED):
             matured = self._connection.execute(_SQL["mature"], (self._queue.stock, state, self._now, _SLICE)).rowcount
-            stocks.count(self._connection, self._queue.stock, leased=-matured if state == LEASED else 0)
+            stocks.count(at_once(self._connection), self._queue.stock, leased=-matured if state == LEASED else 0)
         for page in self._pages("loose"):
             for row in page:
                 self._take(row)

@@ -11,10 +11,13 @@ import msgspec
 
 from fanfold import limits, sql
 from fanfold.engine import stocks, upkeep
+from fanfold.engine.deferred import Write, at_once
 from fanfold.engine.queues import Queue
 
 _SQL: Final = sql.load("fanfold.engine", "messages.sql")
 _WINDOW: Final = limits.DEDUPLICATION_WINDOW * 1000
+_UPKEEP: Final = 64
+"""Messages between two looks for what has grown too old: to ask costs as much as to send one."""
 
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,24 +44,31 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: bool = False
 
 
-def send(connection: sqlite3.Connection, queue: Queue, messages: Sequence[NewMessage], now: int) -> list[Sent]:
+def send(
+    connection: sqlite3.Connection,
+    queue: Queue,
+    messages: Sequence[NewMessage],
+    now: int,
+    write: Write | None = None,
+) -> list[Sent]:
     """Add messages in order."""
-    slack = 2 * len(messages) + 10
-    upkeep.expire(connection, queue, now, slack)
-    upkeep.clear(connection, slack)
+    write, first = write or at_once(connection), _next_seq(connection)
+    if first // _UPKEEP != (first + len(messages)) // _UPKEEP:
+        _tidy(connection, queue, now, 2 * max(_UPKEEP, len(messages)))
     if not queue.fifo:
-        return add(connection, queue, messages, now)
-    upkeep.forget(connection, now, slack)
-    return _send_once(connection, queue, messages, now)
+        return add(connection, queue, messages, now, write)
+    return _send_once(connection, queue, messages, now, write)
 
 
-def add(connection: sqlite3.Connection, queue: Queue, messages: Sequence[NewMessage], now: int) -> list[Sent]:
+def add(
+    connection: sqlite3.Connection, queue: Queue, messages: Sequence[NewMessage], now: int, write: Write
+) -> list[Sent]:
     """Add messages without asking whether they were sent before."""
     first = _next_seq(connection)
     rows = [
         _row(queue, seq, message, message.deduplication_id or "", now) for seq, message in enumerate(messages, first)
     ]
-    _insert(connection, queue, rows)
+    _insert(queue, rows, write)
     return [Sent(message_id=message.message_id, seq=seq) for seq, message in enumerate(messages, first)]
 
 
@@ -69,32 +79,43 @@ def deduplication_id(message: NewMessage) -> str:
     return hashlib.sha256(message.body.encode()).hexdigest()
 
 
-def _send_once(connection: sqlite3.Connection, queue: Queue, messages: Sequence[NewMessage], now: int) -> list[Sent]:
+def _tidy(connection: sqlite3.Connection, queue: Queue, now: int, most: int) -> None:
+    """Take along some of what has to go: at least twice as much as can have come since the last time."""
+    upkeep.expire(connection, queue, now, most)
+    upkeep.clear(connection, most)
+    if queue.fifo:
+        upkeep.forget(connection, now, most)
+
+
+def _send_once(
+    connection: sqlite3.Connection, queue: Queue, messages: Sequence[NewMessage], now: int, write: Write
+) -> list[Sent]:
     ids = [deduplication_id(message) for message in messages]
     keys = (
         [f"{m.group_id} {own}" for m, own in zip(messages, ids, strict=True)] if queue.scope == "messageGroup" else ids
     )
     found = connection.execute(_SQL["known"], (sql.listed(keys), queue.stock, now))
-    known = {key: Sent(message_id=message_id, seq=seq, duplicate=True) for key, message_id, seq in found}
+    known = {key: Sent(message_id=message_id, seq=seq) for key, message_id, seq in found}
     rows, windows, sent, seq = [], [], [], _next_seq(connection)
     for message, own, key in zip(messages, ids, keys, strict=True):
-        duplicate = known.get(key)
-        if duplicate is not None:
-            sent.append(duplicate)
+        before = known.get(key)
+        if before is not None:
+            sent.append(Sent(message_id=before.message_id, seq=before.seq, duplicate=True))
             continue
         rows.append(_row(queue, seq, message, own, now))
         windows.append((seq, queue.stock, key, message.message_id, now + _WINDOW))
-        sent.append(Sent(message_id=message.message_id, seq=seq))
-        known[key] = Sent(message_id=message.message_id, seq=seq, duplicate=True)
+        known[key] = Sent(message_id=message.message_id, seq=seq)
+        sent.append(known[key])
         seq += 1
-    connection.executemany(_SQL["remember"], windows)
-    _insert(connection, queue, rows)
+    if rows:
+        write("remember", windows)
+        _insert(queue, rows, write)
     return sent
 
 
-def _insert(connection: sqlite3.Connection, queue: Queue, rows: Sequence[Sequence[Any]]) -> None:
-    connection.executemany(_SQL["add" if queue.fifo else "add_loose"], rows)
-    stocks.count(connection, queue.stock, messages=len(rows))
+def _insert(queue: Queue, rows: Sequence[Sequence[Any]], write: Write) -> None:
+    write("add" if queue.fifo else "add_loose", rows)
+    stocks.count(write, queue.stock, messages=len(rows))
 
 
 def _row(queue: Queue, seq: int, message: NewMessage, deduplication_id: str, now: int) -> tuple[Any, ...]:

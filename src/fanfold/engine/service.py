@@ -17,6 +17,7 @@ from fanfold.engine import (
     actions_receive,
     actions_send,
     actions_settle,
+    deferred,
     errors,
     queues,
 )
@@ -91,7 +92,7 @@ class SqsEngine:
         self._mover = Mover(database, timer, doorbell, new_id)
         self._desk = Desk(
             database=database,
-            commits=Commits(database),
+            commits=Commits(database, deferred.carry_out),
             clock=timer,
             doorbell=doorbell,
             polls=LongPolls(doorbell, timer),
@@ -121,6 +122,7 @@ class SqsEngine:
             self._open = False
             self.end_polls()
             await self._mover.stop()
+            await asyncio.wrap_future(self._database.write(deferred.carry_out))
             await asyncio.to_thread(self._desk.doorbell.close)
             await asyncio.to_thread(self._database.close)
 

@@ -10,6 +10,7 @@ import sqlite3
 from typing import Final
 
 from fanfold import sql
+from fanfold.engine.deferred import Write
 
 AVAILABLE: Final = 0
 LEASED: Final = 1
@@ -18,10 +19,10 @@ DELAYED: Final = 2
 _SQL: Final = sql.load("fanfold.engine", "messages.sql")
 
 
-def count(connection: sqlite3.Connection, stock: int, *, messages: int = 0, leased: int = 0) -> None:
+def count(write: Write, stock: int, *, messages: int = 0, leased: int = 0) -> None:
     """So many messages, and leased messages, came (or went, below 0)."""
     if messages or leased:
-        connection.execute(_SQL["count"], (messages, leased, stock))
+        write("count", [(messages, leased, stock)])
 
 
 def counts(connection: sqlite3.Connection, stock: int) -> tuple[int, int]:

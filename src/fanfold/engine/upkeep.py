@@ -11,6 +11,7 @@ from typing import Final
 
 from fanfold import limits, sql
 from fanfold.engine import queues, stocks
+from fanfold.engine.deferred import Write, at_once
 from fanfold.engine.queues import Queue
 
 _SQL: Final = sql.load("fanfold.engine", "messages.sql")
@@ -23,9 +24,10 @@ def expire(connection: sqlite3.Connection, queue: Queue, now: int, most: int) ->
         return 0
     gone = connection.execute(_SQL["expire"], (queue.stock, now - retention, most)).fetchall()
     leased = sum(state == stocks.LEASED for _, _, state in gone)
-    stocks.count(connection, queue.stock, messages=-len(gone), leased=-leased)
+    write = at_once(connection)
+    stocks.count(write, queue.stock, messages=-len(gone), leased=-leased)
     if queue.fifo:
-        promote(connection, queue, {group_id for group_id, head, _ in gone if head}, now)
+        promote(connection, queue, {group_id for group_id, head, _ in gone if head}, now, write)
     return len(gone)
 
 
@@ -80,13 +82,27 @@ def has_abandoned(connection: sqlite3.Connection) -> bool:
     return connection.execute(_SQL["abandoned"]).fetchone() is not None
 
 
-def promote(connection: sqlite3.Connection, queue: Queue, group_ids: Collection[str], now: int) -> None:
-    """Make the next message of each of these groups of a FIFO queue its head; if it isn't held, it is available now."""
+def promote(
+    connection: sqlite3.Connection,
+    queue: Queue,
+    group_ids: Collection[str],
+    now: int,
+    write: Write,
+    *,
+    going: Collection[int] = (),
+) -> None:
+    """Make the next message of each of these groups of a FIFO queue its head; if it isn't held, it is available now.
+
+    `going` are the numbers of messages that are there, and are about to be deleted.
+    """
     if not group_ids:
         return
-    found = connection.execute(_SQL["next"], (sql.listed(list(group_ids)), queue.stock)).fetchall()
+    values = {"groups": sql.listed(list(group_ids)), "stock": queue.stock, "going": sql.listed(list(going))}
+    found = connection.execute(_SQL["next"], values).fetchall()
+    if not found:
+        return
     free = [(stocks.AVAILABLE, now, seq) for seq, state, at in found if state == stocks.AVAILABLE or at <= now]
     held = [(state, at, seq) for seq, state, at in found if state != stocks.AVAILABLE and at > now]
-    connection.executemany(_SQL["promote"], free + held)
+    write("promote", free + held)
     ended = sum(state == stocks.LEASED and at <= now for _, state, at in found)
-    stocks.count(connection, queue.stock, leased=-ended)
+    stocks.count(write, queue.stock, leased=-ended)

@@ -2,6 +2,18 @@
 -- The last sequence number that was given, whether its message is still there or not.
 SELECT seq FROM sqlite_sequence WHERE name = 'messages';
 
+-- name: deferred
+-- The statements that changes have deferred, in the order of the changes.
+SELECT number, statements FROM deferred WHERE number > 0 ORDER BY number;
+
+-- name: defer
+-- Defers a change's statements.
+INSERT INTO deferred (statements) VALUES (?);
+
+-- name: drop_deferred
+-- Forgets statements that have been run.
+DELETE FROM deferred WHERE number = ?;
+
 -- name: known
 -- Of a list of deduplication ids those inside their windows, with the first message sent with each.
 SELECT d.deduplication_id, d.message_id, d.seq
@@ -150,14 +162,15 @@ WHERE m.stock = ?;
 
 -- name: delete
 -- Deletes messages by their sequence numbers.
-DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?)) RETURNING state;
+DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?));
 
 -- name: next
--- The first message of each of these groups.
+-- The first message of each of these groups that isn't one of those that go.
 SELECT m.seq, m.state, m.visible_at
-FROM json_each(?) AS left_behind
+FROM json_each(:groups) AS left_behind
 CROSS JOIN messages AS m ON m.seq = (
-    SELECT seq FROM messages WHERE stock = ? AND group_id = left_behind.value ORDER BY seq LIMIT 1);
+    SELECT seq FROM messages WHERE stock = :stock AND group_id = left_behind.value
+        AND seq NOT IN (SELECT value FROM json_each(:going)) ORDER BY seq LIMIT 1);
 
 -- name: promote
 -- Makes a message its group's head, in a state until or since a time.
@@ -222,7 +235,7 @@ SELECT sent_at FROM messages WHERE stock = ? ORDER BY sent_at LIMIT 1;
 -- A queue with a message that is older than the queue keeps it; the default is told in seconds, and 0 keeps for ever.
 SELECT q.name FROM queues AS q
 WHERE q.id > 0 AND EXISTS (
-    SELECT 1 FROM messages WHERE stock = q.stock AND sent_at <= :now
+    SELECT 1 FROM messages WHERE stock = q.stock_id AND sent_at <= :now
         - 1000 * nullif(CAST(coalesce(json_extract(q.attributes, '$.MessageRetentionPeriod'), :default) AS INTEGER), 0)
 )
 LIMIT 1;

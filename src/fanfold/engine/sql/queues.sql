@@ -1,7 +1,7 @@
 -- name: load
 -- A queue as its operations need it, with where its redrive policy leads.
-SELECT q.id, q.name, q.stock, q.scope, q.attributes, q.max_receive_count, q.dead_letter_name,
-    d.stock, q.tags, q.created_at, q.modified_at, q.purged_at
+SELECT q.id, q.name, q.stock_id, q.scope, q.attributes, q.max_receive_count, q.dead_letter_name,
+    d.stock_id, q.tags, q.created_at, q.modified_at, q.purged_at
 FROM queues AS q
 LEFT JOIN queues AS d ON d.name = q.dead_letter_name AND d.id <> q.id
 WHERE q.name = ?;
@@ -12,7 +12,7 @@ INSERT INTO stocks (message_count) VALUES (0);
 
 -- name: create
 -- A queue with its stock.
-INSERT INTO queues (name, stock, attributes, tags, scope, max_receive_count, dead_letter_name, created_at, modified_at)
+INSERT INTO queues (name, stock_id, attributes, tags, scope, max_receive_count, dead_letter_name, created_at, modified_at)
 VALUES (:name, :stock, :attributes, :tags, :scope, :max_receive_count, :dead_letter_name, :now, :now);
 
 -- name: change
@@ -27,7 +27,7 @@ UPDATE queues SET tags = ? WHERE id = ?;
 
 -- name: restock
 -- Gives a queue another stock: a purge.
-UPDATE queues SET stock = ?, purged_at = ? WHERE id = ?;
+UPDATE queues SET stock_id = ?, purged_at = ? WHERE id = ?;
 
 -- name: abandon
 -- Leaves a stock to be cleared away.

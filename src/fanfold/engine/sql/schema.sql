@@ -214,3 +214,12 @@ CREATE INDEX move_tasks_running ON move_tasks (number) WHERE status = 'RUNNING';
 DROP TRIGGER message_added;
 DROP TRIGGER message_removed;
 DROP TRIGGER message_freed;
+
+-- name: version_5
+-- Statements that changes have deferred until their answers were out. Whoever works with queues runs them first; an
+-- older Fanfold that still has the file open doesn't, so it finds no queue any more.
+CREATE TABLE deferred (
+    number     INTEGER PRIMARY KEY,
+    statements BLOB NOT NULL
+);
+ALTER TABLE queues RENAME COLUMN stock TO stock_id;
