@@ -69,8 +69,7 @@ def _trace_header(context: CallContext) -> str | None:
 
 
 def _check_total(entries: Sequence[Request]) -> None:
-    sizes = (messages.size(e.get("MessageBody") or "", e.get("MessageAttributes") or {}) for e in entries)
-    total = sum(sizes)
+    total = sum([messages.size(e.get("MessageBody") or "", e.get("MessageAttributes") or {}) for e in entries])
     if total > limits.MAX_REQUEST_BYTES:
         said = f"Batch requests cannot be longer than {limits.MAX_REQUEST_BYTES} bytes."
         raise SqsError("BatchRequestTooLong", f"{said} You have sent {total} bytes.")

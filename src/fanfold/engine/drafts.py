@@ -42,13 +42,13 @@ def draft(given: Mapping[str, Any], message_id: str, *, trace_header: str | None
         raise _no_body(given, entry)
     messages.check_body(body)
     attributes: Mapping[str, Any] = given.get("MessageAttributes") or _NONE
-    messages.check_attributes(attributes)
+    if attributes:
+        messages.check_attributes(attributes)
     system: Mapping[str, Any] = given.get("MessageSystemAttributes") or _NONE
     trace = messages.check_system_attributes(system) if system else None
-    group_id: str | None = given.get("MessageGroupId")
+    group_id, deduplication_id = given.get("MessageGroupId"), given.get("MessageDeduplicationId")
     if group_id is not None:
         messages.check_id(group_id, "MessageGroupId")
-    deduplication_id: str | None = given.get("MessageDeduplicationId")
     if deduplication_id is not None:
         messages.check_id(deduplication_id, "MessageDeduplicationId")
     delay: int | None = given.get("DelaySeconds")
@@ -57,11 +57,15 @@ def draft(given: Mapping[str, Any], message_id: str, *, trace_header: str | None
         message_id=message_id,
         group_id=group_id or "",
         deduplication_id=deduplication_id,
-        attributes=messages.encode(attributes),
+        attributes=messages.encode(attributes) if attributes else "{}",
         trace=trace or trace_header,
         delay=None if delay is None else delay * 1000,
     )
-    sums = _sums(body, attributes, system)
+    sums = {"MD5OfMessageBody": messages.md5(body)}
+    if attributes:
+        sums["MD5OfMessageAttributes"] = messages.md5_of_attributes(attributes)
+    if system:
+        sums["MD5OfMessageSystemAttributes"] = messages.md5_of_attributes(system)
     return Draft(message=message, size=messages.size(body, attributes), sums=sums, batched=entry is not None)
 
 
@@ -76,8 +80,10 @@ def refusal(queue: Queue, draft: Draft) -> SqsError | None:
 
 def answer(queue: Queue, draft: Draft, sent: Sent) -> dict[str, Any]:
     """What SQS tells of a message that was accepted."""
-    numbered = {"SequenceNumber": sequence_number(sent.seq)} if queue.fifo else {}
-    return {"MessageId": sent.message_id, **draft.sums, **numbered}
+    told = {"MessageId": sent.message_id, **draft.sums}
+    if queue.fifo:
+        told["SequenceNumber"] = sequence_number(sent.seq)
+    return told
 
 
 def sequence_number(seq: int) -> str:
@@ -111,12 +117,3 @@ def _refusal_standard(message: NewMessage) -> SqsError | None:
         reason = f"DelaySeconds must be >= 0 and <= {limits.MAX_DELAY}."
         return errors.invalid_value(message.delay // 1000, "DelaySeconds", reason)
     return None
-
-
-def _sums(body: str, attributes: Mapping[str, Any], system: Mapping[str, Any]) -> dict[str, str]:
-    sums = {"MD5OfMessageBody": messages.md5(body)}
-    if attributes:
-        sums["MD5OfMessageAttributes"] = messages.md5_of_attributes(attributes)
-    if system:
-        sums["MD5OfMessageSystemAttributes"] = messages.md5_of_attributes(system)
-    return sums

@@ -48,7 +48,7 @@ def md5_of_attributes(attributes: Mapping[str, Attribute]) -> str:
 def size(body: str, attributes: Mapping[str, Attribute]) -> int:
     """Bytes of a message as SQS counts them: body, and names, types and values of the attributes; checked or not."""
     if not attributes:
-        return _length(body)
+        return len(body) if body.isascii() else _length(body)
     of_attributes = sum(
         _length(name) + sum(_length(attribute.get(part)) for part in ("DataType", "StringValue", "BinaryValue"))
         for name, attribute in attributes.items()

@@ -31,7 +31,10 @@ _decode_tags: Final = msgspec.json.Decoder(dict[str, str]).decode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """A queue as it is now. `stock` is where its messages are, `target` the stock of its dead letter queue."""
+    """A queue as it is now. `stock` is where its messages are, `target` the stock of its dead letter queue.
+
+    `settings` are what its attributes mean.
+    """
 
     id: int
     name: str
@@ -39,6 +42,7 @@ class Queue:
     stock: int
     scope: str
     attributes: str
+    settings: Settings
     max_receive_count: int | None
     dead_letter_name: str | None
     target: int | None
@@ -46,11 +50,6 @@ class Queue:
     created_at: int
     modified_at: int
     purged_at: int | None
-
-    @property
-    def settings(self) -> Settings:
-        """What its attributes mean."""
-        return attributes.settings(self.attributes)
 
     @property
     def redrive(self) -> Redrive | None:
@@ -70,6 +69,7 @@ class NewQueue:
     tags: Mapping[str, str] | None = None
 
 
+@functools.lru_cache(maxsize=1024)
 def is_name(name: str) -> bool:
     """Whether a queue can have this name."""
     return len(name) <= _LONGEST_NAME and _NAME.fullmatch(name.removesuffix(_FIFO)) is not None
@@ -219,6 +219,7 @@ def _queue(row: tuple[Any, ...]) -> Queue:
         stock=row[2],
         scope=row[3],
         attributes=row[4],
+        settings=attributes.settings(row[4]),
         max_receive_count=row[5],
         dead_letter_name=row[6],
         target=row[7],

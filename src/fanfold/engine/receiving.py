@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +27,12 @@ _SQL: Final = sql.load("fanfold.engine", "messages.sql")
 _EVER: Final = 2**62
 _SLICE: Final = 100
 """Messages whose time has run out that one receive deals with beside those that it looks at."""
+_OWN: Final = 13
+"""Columns of a message's row, before what `ready` says of its group: `since`, and whether that has more."""
+_SINCE: Final = 13
+_HAS_MORE: Final = 14
+_TURN: Final = itemgetter(_SINCE, 2, 0)
+"""When a head's group is served: `since`, the time, and the sequence number."""
 _MOST_ASIDE: Final = 1000
 """Messages that one receive may move to the dead letter queue or delete for their age before it answers."""
 
@@ -69,10 +76,12 @@ def receive(
 
     One receipt serves for all of them: a handle has the message's number as well.
     """
-    upkeep.expire(connection, queue, request.now, _SLICE)
     room = min(request.limit, room_in_flight(connection, queue, request.now))
     picker = _Picker(connection, queue, request.now, room)
-    rows = picker.from_groups() if queue.fifo else picker.loose()
+    rows = picker.pick()
+    if len(rows) < room and upkeep.expire(connection, queue, request.now, _SLICE):
+        picker = _Picker(connection, queue, request.now, room)  # what is too old may have held others back
+        rows = picker.pick()
     receipt = new_receipt() if rows else ""
     taken = [received(queue, row, receipt, request.now, row[4] + 1) for row in rows]
     if taken:
@@ -113,7 +122,7 @@ def _earliest(connection: sqlite3.Connection, queue: Queue, state: int) -> int |
 
 def received(queue: Queue, row: Sequence[Any], receipt: str, now: int, receive_count: int) -> Received:
     """A message's row as it is handed out."""
-    seq, _, _, sent_at, _, first, message_id, group_id, deduplication_id, origin, trace, attributes, body = row
+    seq, _, _, sent_at, _, first, message_id, group_id, deduplication_id, origin, trace, attributes, body = row[:_OWN]
     return Received(
         handle=Handle(queue.id, seq, receipt),
         message_id=message_id,
@@ -165,21 +174,28 @@ class _Picker:
         self._oldest = -_EVER if retention is None else now - retention
         self._most_receives = _EVER if queue.target is None else (queue.max_receive_count or _EVER)
 
-    def from_groups(self) -> list[Sequence[Any]]:
+    def pick(self) -> list[Sequence[Any]]:
+        """The messages' rows."""
+        if self._queue.fifo:
+            self._from_groups()
+        else:
+            self._loose()
+        return self._rows
+
+    def _from_groups(self) -> None:
         """Of a FIFO queue: group by group, each from the head up to the first message that is held."""
         seen: set[str] = set()
         # More than one round only where a group gave less than one message: its own were set aside.
         while self._wants_more() and (heads := self._heads(seen)):
-            for *row, _, has_more in heads:
+            for row in heads:
                 if not self._wants_more():
                     break
                 self._take(row)
-                if has_more:
+                if row[_HAS_MORE]:
                     self._from_group(row[7], row[0])
-            seen.update(row[7] for row in heads)
-        return self._rows
+            seen.update([row[7] for row in heads])
 
-    def loose(self) -> list[Sequence[Any]]:
+    def _loose(self) -> None:
         """Of a standard queue: the oldest available ones."""
         for state in (LEASED, DELAYED):
             matured = self._connection.execute(_SQL["mature"], (self._queue.stock, state, self._now, _SLICE)).rowcount
@@ -187,12 +203,11 @@ class _Picker:
         for page in self._pages("loose"):
             for row in page:
                 self._take(row)
-        return self._rows
 
     def ran_out(self) -> int:
         """How many of the picked messages are counted as leased: their leases have ended, and nobody has freed them."""
         if not self._aside:
-            return sum(row[1] == LEASED for row in self._rows)
+            return [row[1] for row in self._rows].count(LEASED)
         # What made room for one has freed it, after its row was read.
         seqs = sql.listed([row[0] for row in self._rows])
         return int(self._connection.execute(_SQL["count_leased"], (seqs,)).fetchone()[0])
@@ -235,10 +250,5 @@ class _Picker:
         most = self._room - len(self._rows) + len(seen)
         values = {"stock": self._queue.stock, "now": self._now, "most": most}
         heads = self._connection.execute(_SQL["ready"], values).fetchall()
-        heads.sort(key=_turn)
+        heads.sort(key=_TURN)
         return [row for row in heads if row[7] not in seen][: self._room]
-
-
-def _turn(row: Sequence[Any]) -> tuple[int, int, int]:
-    """When a head's group is served: `since`, the time, and the sequence number."""
-    return row[13], row[2], row[0]
