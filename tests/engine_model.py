@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from fanfold.engine import counting, leases, queues, receiving, sending
+from fanfold.engine import counting, deferred, leases, queues, receiving, sending
 from fanfold.engine.attributes import KEEPS_FOR_EVER
 from fanfold.engine.policies import Redrive
 from fanfold.engine.queues import NewQueue, Queue
@@ -15,24 +16,44 @@ from fanfold.engine.receiving import Receive, Received
 from fanfold.engine.sending import NewMessage, Sent
 from fanfold.model import EntryError, QueueStatus
 
+T = TypeVar("T")
+
 START = 1_700_000_000
 
 
 class Fifo:
-    """A queue and its dead letter queue in memory, with the engine's operations."""
+    """A queue and its dead letter queue in memory, with the engine's operations.
+
+    With `defers`, what a change does is deferred, and carried out before the next operation.
+    """
 
     suffix = ".fifo"
 
-    def __init__(self, *, max_receive_count: int = 100, delay: int = 0) -> None:
+    def __init__(self, *, max_receive_count: int = 100, delay: int = 0, defers: bool = False) -> None:
         self.now = START * 1000
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        self.connection.executescript("".join(queues.SCHEMA))
+        self.defers = defers
+        self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        self._connection.executescript("".join(queues.SCHEMA))
         self.name, self.dead_letter_name = f"tasks{self.suffix}", f"tasks-dlq{self.suffix}"
         redrive = Redrive(self.dead_letter_name, max_receive_count)
         self.create(NewQueue(name=self.dead_letter_name, attributes=KEEPS_FOR_EVER))
         attributes = {**KEEPS_FOR_EVER, "DelaySeconds": str(delay)}
         self.create(NewQueue(name=self.name, attributes=attributes, redrive=redrive))
         self._numbers = itertools.count(1)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        deferred.carry_out(self._connection)
+        return self._connection
+
+    def make(self, decide: Callable[[sqlite3.Connection, deferred.Write], T]) -> T:
+        """Make a change, as the engine does where that is alone in its commit, or not."""
+        if not self.defers:
+            return decide(self.connection, deferred.at_once(self.connection))
+        later = deferred.Later()
+        result = decide(self.connection, later)
+        later.defer(self._connection)
+        return result
 
     def create(self, new: NewQueue) -> None:
         queues.create(self.connection, new, self.now)
@@ -66,17 +87,20 @@ class Fifo:
         return self.send_all([self.entry(body, group, deduplication_id, **more)])[0]
 
     def send_all(self, entries: list[NewMessage]) -> list[Sent]:
-        return sending.send(self.connection, self.queue, entries, self.now)
+        return self.make(lambda c, write: sending.send(c, self.queue, entries, self.now, write))
 
     def receive(self, limit: int = 10, *, lease: float = 30, queue: Queue | None = None) -> list[Received]:
         request = Receive(limit=limit, lease=round(lease * 1000), now=self.now)
-        return receiving.receive(self.connection, queue or self.queue, request, lambda: f"receipt{next(self._numbers)}")
+        return self.make(lambda c, write: receiving.receive(c, queue or self.queue, request, self._new_receipt, write))
+
+    def _new_receipt(self) -> str:
+        return f"receipt{next(self._numbers)}"
 
     def delete(self, *received: Received) -> list[EntryError | None]:
         return self.delete_handles(*(str(message.handle) for message in received))
 
     def delete_handles(self, *handles: str, queue: Queue | None = None) -> list[EntryError | None]:
-        return leases.delete(self.connection, queue or self.queue, handles, self.now)
+        return self.make(lambda c, write: leases.delete(c, queue or self.queue, handles, self.now, write))
 
     def change(self, received: Received, seconds: float) -> EntryError | None:
         """Move a lease's end."""

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from fanfold.database import Database
+from fanfold.database import Database, Unflushed
 from fanfold.errors import (
     ConfigurationError,
     StorageBusyError,
@@ -21,6 +21,8 @@ from fanfold.errors import (
 )
 from fanfold.turns import Turns
 
+NORMAL, FULL = 1, 2
+"""What `PRAGMA synchronous` answers."""
 TABLE = "CREATE TABLE things (name TEXT PRIMARY KEY)"
 
 
@@ -44,6 +46,10 @@ def add(name):
 
 def names(connection):
     return [row[0] for row in connection.execute("SELECT name FROM things ORDER BY name")]
+
+
+def synchronous(connection):
+    return connection.execute("PRAGMA synchronous").fetchone()[0]
 
 
 class Hold:
@@ -108,6 +114,27 @@ class TestSharedCommits:
         hold.end.set()
         database.write(add("b")).result()
         assert database.read(names).result() == ["b"]
+
+    @pytest.mark.parametrize(
+        ("configured", "operations", "level"),
+        [
+            ("FULL", [synchronous], FULL),
+            ("FULL", [Unflushed(synchronous)], NORMAL),
+            ("FULL", [Unflushed(synchronous), Unflushed(synchronous)], NORMAL),
+            ("FULL", [Unflushed(synchronous), synchronous], FULL),
+            ("NORMAL", [synchronous, Unflushed(synchronous)], NORMAL),
+        ],
+    )
+    def test_a_commit_is_flushed_where_one_of_its_operations_needs_that(self, path, configured, operations, level):
+        database = Database(path, synchronous=configured)
+        with database.opening():
+            hold = Hold(database)
+            hold.began.wait()
+            waiting = [database.write(operation) for operation in operations]
+            hold.end.set()
+            assert [future.result() for future in waiting] == [level] * len(operations)
+            assert database.write(synchronous).result() == (FULL if configured == "FULL" else NORMAL)
+        database.close()
 
     def test_a_read_sees_one_moment_however_long_it_takes(self, database):
         began, go_on = threading.Event(), threading.Event()
@@ -190,7 +217,7 @@ class TestLife:
         script = """
 import os, sys
 from pathlib import Path
-from fanfold.database import Database
+from fanfold.database import Database, Unflushed
 from fanfold.errors import ConfigurationError
 database = Database(Path(sys.argv[1]))
 database.open()
@@ -235,7 +262,7 @@ class TestMigrations:
         script = """
 import sys
 from pathlib import Path
-from fanfold.database import Database
+from fanfold.database import Database, Unflushed
 database = Database(Path(sys.argv[1]))
 database.open()
 database.migrate("things", ["CREATE TABLE things (name TEXT PRIMARY KEY)"] * 1)

@@ -21,17 +21,23 @@ GARBAGE = [
 EMPTY = QueueStatus(messages_available=0, messages_in_flight=0, messages_delayed=0)
 
 
+@pytest.fixture(params=[False, True], ids=["at once", "deferred"])
+def defers(request):
+    """Whether changes are carried out as they are decided, or before the next operation."""
+    return request.param
+
+
 @pytest.fixture
-def fifo():
-    queue = Fifo()
+def fifo(defers):
+    queue = Fifo(defers=defers)
     yield queue
     queue.close()
 
 
 @pytest.fixture
-def impatient():
+def impatient(defers):
     """A queue that moves a message away when it was received twice."""
-    queue = Fifo(max_receive_count=2)
+    queue = Fifo(max_receive_count=2, defers=defers)
     yield queue
     queue.close()
 

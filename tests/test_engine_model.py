@@ -19,9 +19,9 @@ class Lives(RuleBasedStateMachine):
 
     handles = Bundle("handles")
 
-    @initialize(max_receive_count=st.integers(1, 4), delay=st.sampled_from([0, 0, 5]))
-    def begin(self, max_receive_count, delay):
-        self.fifo = Fifo(max_receive_count=max_receive_count, delay=delay)
+    @initialize(max_receive_count=st.integers(1, 4), delay=st.sampled_from([0, 0, 5]), defers=st.booleans())
+    def begin(self, max_receive_count, delay, defers):
+        self.fifo = Fifo(max_receive_count=max_receive_count, delay=delay, defers=defers)
         self.model = Model(max_receive_count, delay)
         self.ids = {}
         self.behind: dict[str, ModelMessage] = {}
@@ -121,9 +121,9 @@ class LooseLives(RuleBasedStateMachine):
 
     handles = Bundle("handles")
 
-    @initialize(max_receive_count=st.integers(1, 4), delay=st.sampled_from([0, 5]))
-    def begin(self, max_receive_count, delay):
-        self.queue = Loose(max_receive_count=max_receive_count, delay=delay)
+    @initialize(max_receive_count=st.integers(1, 4), delay=st.sampled_from([0, 5]), defers=st.booleans())
+    def begin(self, max_receive_count, delay, defers):
+        self.queue = Loose(max_receive_count=max_receive_count, delay=delay, defers=defers)
         self.most, self.delay = max_receive_count, delay
         self.messages: list[ModelMessage] = []
         self.dead: list[str] = []

@@ -68,7 +68,11 @@ def queue_rows(version, now):
     queue = {"id": 1, "name": "tasks.fifo", "created_at": now}
     if version >= 3:
         yield inserted("stocks", {"id": 1})
-        queue |= {"stock": 1, "attributes": '{"MessageRetentionPeriod":"0"}', "modified_at": now}
+        queue |= {
+            "stock_id" if version >= 5 else "stock": 1,
+            "attributes": '{"MessageRetentionPeriod":"0"}',
+            "modified_at": now,
+        }
     yield inserted("queues", queue)
 
 
@@ -113,6 +117,18 @@ async def test_several_that_open_an_older_queue_at_once_bring_it_up_to_date_once
     received = [await broker.receive(1, wait=0, lease=30) for broker in brokers]
     assert [delivery.body for delivery in itertools.chain(*received)] == ["waits"]
     await asyncio.gather(*(broker.close() for broker in brokers))
+
+
+async def test_whoever_opened_a_queue_file_before_its_fifth_version_finds_no_queue_in_it_any_more(path, clock):
+    made(path, "engine", ENGINE[:4], engine_rows(4, int(clock.now() * 1000)))
+    load = "SELECT q.stock FROM queues AS q WHERE q.name = 'tasks.fifo'"
+    with closing(sqlite3.connect(path, isolation_level=None)) as older:
+        assert older.execute(load).fetchall() == [(1,)]
+        broker = SqliteBroker(f"sqlite:///{path}", clock=clock)
+        await broker.open()
+        with pytest.raises(sqlite3.OperationalError, match=r"no such column: q\.stock"):
+            older.execute(load)
+        await broker.close()
 
 
 # The ledgers
