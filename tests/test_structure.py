@@ -43,7 +43,7 @@ MAY_IMPORT = {
 }
 
 ENGINE_WITH_SQL = """actions_attributes actions_moves actions_queues actions_receive actions_send actions_settle
-attempts counting desk doorbell leases mover moves moving queues receiving sending stocks upkeep"""
+attempts counting deferred desk doorbell leases mover moves moving queues receiving sending stocks upkeep"""
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|WITH)\s")
 HEAVY = ["boto3", "botocore", "click", "confluent_kafka", "httptools", "psycopg", "rich", "uvloop"]
 
