@@ -19,6 +19,6 @@ def load(package: str, file: str) -> Mapping[str, str]:
     return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
-def listed(values: Sequence[str] | Sequence[int]) -> str:
-    """A list as a statement takes it: one parameter, for `json_each`."""
+def listed(values: Sequence[str] | Sequence[int] | Mapping[str, int]) -> str:
+    """A list, or numbers by name, as a statement takes it: one parameter, for `json_each`."""
     return msgspec.json.encode(values).decode()

@@ -107,8 +107,8 @@ def _remove(
     leased = sum(holder[2] == stocks.LEASED for holder in going.values())
     stocks.count(write, queue.stock, messages=-len(going), leased=-leased)
     if queue.fifo:
-        group_ids = {holder[4] for holder in going.values() if holder[5]}
-        upkeep.promote(connection, queue, group_ids, now, write, going=going)
+        heads = {holder[4]: holder[0] for holder in going.values() if holder[5]}
+        upkeep.promote(connection, queue, heads, now, write, going=going)
 
 
 def _change(connection: sqlite3.Connection, queue: Queue, text: str, milliseconds: int, now: int) -> EntryError | None:

@@ -36,4 +36,4 @@ def remove(connection: sqlite3.Connection, queue: Queue, seq: int, group_id: str
     write = at_once(connection)
     stocks.count(write, queue.stock, messages=-len(gone), leased=-gone.count((stocks.LEASED,)))
     if queue.fifo:
-        upkeep.promote(connection, queue, [group_id], now, write)
+        upkeep.promote(connection, queue, {group_id: 0}, now, write)

@@ -6,8 +6,8 @@ Each operation takes a slice, so that none waits for a million deletes; sends an
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, Final
 
 from fanfold import limits, sql
 from fanfold.engine import queues, stocks
@@ -27,7 +27,7 @@ def expire(connection: sqlite3.Connection, queue: Queue, now: int, most: int) ->
     write = at_once(connection)
     stocks.count(write, queue.stock, messages=-len(gone), leased=-leased)
     if queue.fifo:
-        promote(connection, queue, {group_id for group_id, head, _ in gone if head}, now, write)
+        promote(connection, queue, {group_id: 0 for group_id, head, _ in gone if head}, now, write)
     return len(gone)
 
 
@@ -85,24 +85,26 @@ def has_abandoned(connection: sqlite3.Connection) -> bool:
 def promote(
     connection: sqlite3.Connection,
     queue: Queue,
-    group_ids: Collection[str],
+    heads: Mapping[str, int],
     now: int,
     write: Write,
     *,
-    going: Collection[int] = (),
+    going: Container[int] = (),
 ) -> None:
-    """Make the next message of each of these groups of a FIFO queue its head; if it isn't held, it is available now.
+    """Make the message behind each head of a FIFO queue its group's head; if it isn't held, it is available now.
 
-    `going` are the numbers of messages that are there, and are about to be deleted.
+    `heads` are numbers of messages by group, 0 where the first that is left is meant. `going` are the numbers of
+    messages that are there, and are about to be deleted.
     """
-    if not group_ids:
-        return
-    values = {"groups": sql.listed(list(group_ids)), "stock": queue.stock, "going": sql.listed(list(going))}
-    found = connection.execute(_SQL["next"], values).fetchall()
+    found: list[Sequence[Any]] = []
+    while heads:
+        behind = connection.execute(_SQL["next"], (sql.listed(heads), queue.stock)).fetchall()
+        found += [row for row in behind if row[0] not in going]
+        heads = {row[3]: row[0] for row in behind if row[0] in going}
     if not found:
         return
-    free = [(stocks.AVAILABLE, now, seq) for seq, state, at in found if state == stocks.AVAILABLE or at <= now]
-    held = [(state, at, seq) for seq, state, at in found if state != stocks.AVAILABLE and at > now]
+    free = [(stocks.AVAILABLE, now, seq) for seq, state, at, _ in found if state == stocks.AVAILABLE or at <= now]
+    held = [(state, at, seq) for seq, state, at, _ in found if state != stocks.AVAILABLE and at > now]
     write("promote", free + held)
-    ended = sum(state == stocks.LEASED and at <= now for _, state, at in found)
+    ended = sum(state == stocks.LEASED and at <= now for _, state, at, _ in found)
     stocks.count(write, queue.stock, leased=-ended)

@@ -165,12 +165,12 @@ WHERE m.stock = ?;
 DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?));
 
 -- name: next
--- The first message of each of these groups that isn't one of those that go.
-SELECT m.seq, m.state, m.visible_at
-FROM json_each(:groups) AS left_behind
+-- The first message behind a sequence number in each of these groups: an object of such numbers by group.
+SELECT m.seq, m.state, m.visible_at, m.group_id
+FROM json_each(?) AS left_behind
 CROSS JOIN messages AS m ON m.seq = (
-    SELECT seq FROM messages WHERE stock = :stock AND group_id = left_behind.value
-        AND seq NOT IN (SELECT value FROM json_each(:going)) ORDER BY seq LIMIT 1);
+    SELECT seq FROM messages WHERE stock = ? AND group_id = left_behind.key AND seq > left_behind.value
+    ORDER BY seq LIMIT 1);
 
 -- name: promote
 -- Makes a message its group's head, in a state until or since a time.
