@@ -83,6 +83,38 @@ async def test_leases_and_handles_go_on_after_a_kill(served):
     assert "has expired" in await client.refused("DeleteMessage", ReceiptHandle=given_back["ReceiptHandle"])
 
 
+async def send_three(client, _held):
+    await client.call("SendMessageBatch", Entries=entries(["1", "2", "3"]))
+
+
+async def receive_two(client, held):
+    held += await client.receive(2)
+
+
+async def delete_one(client, held):
+    await client.delete(held[0])
+
+
+@pytest.mark.parametrize(
+    ("steps", "counts"),
+    [([send_three], (3, 0)), ([send_three, receive_two], (1, 2)), ([send_three, receive_two, delete_one], (1, 1))],
+)
+async def test_what_was_answered_in_the_very_moment_of_the_kill_holds(served, steps, counts):
+    """What is deferred until the answer is out has had no time then."""
+    held = []
+    for step in steps:
+        server = await served.serve()
+        await step(await served.client(server), held)
+        server.process.kill()  # at once: through a thread it would come too late
+        await asyncio.to_thread(server.finish)
+
+    client = await served.restarted()
+    told = (await client.call("GetQueueAttributes", AttributeNames=["All"]))["Attributes"]
+    assert tuple(int(told[f"ApproximateNumberOfMessages{kind}"]) for kind in ("", "NotVisible")) == counts
+    await send_three(client, held)  # duplicates
+    assert await client.drain() == ([] if held else ["1", "2", "3"])
+
+
 async def test_a_group_stays_locked_over_a_kill(served):
     server = await served.serve()
     client = await served.client(server)
