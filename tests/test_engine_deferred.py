@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from contextlib import closing
 
+import msgspec
 import pytest
 
 from fanfold.brokers.sqlite import SqliteBroker
@@ -115,6 +116,37 @@ class TestStatements:
         later.defer(connection)
         assert not deferred.is_any(connection)
         assert connection.execute("SELECT body FROM messages").fetchall() == [(body,)]
+
+    def test_that_an_earlier_fanfold_has_left_in_a_file_are_still_understood(self, connection):
+        """If this fails, a statement has changed that files may hold: let the old one be run too, under its old name."""
+        now, stock = 1_700_000_000_000, connection.execute("INSERT INTO stocks DEFAULT VALUES").lastrowid
+        rows = [
+            [seq, stock, f"m{seq}", group, f"d{seq}", f"b{seq}", "{}", None, now, 0, now]
+            for seq, group in ((1, "a"), (2, "a"), (3, "b"))
+        ]
+        loose = [4, stock, "m4", "", "", "b4", "{}", None, now, 0, 0]
+        lease = {"receipt": "r", "now": now, "state": 1, "until": now + 30_000, "seqs": "[1,3]"}
+        left = [
+            ("remember", [[1, stock, "d1", "m1", now + 300_000]]),
+            ("add", rows),
+            ("add_loose", [loose]),
+            ("count", [[4, 0, stock]]),
+            ("lease", [lease]),
+            ("delete", [["[1]"]]),
+            ("promote", [[0, now + 1, 2]]),
+        ]
+        assert {name for name, _ in left} == set(deferred.DEFERRABLE)
+        connection.execute("INSERT INTO deferred (statements) VALUES (?)", (msgspec.msgpack.encode(left),))
+        deferred.carry_out(connection)
+        read = "SELECT seq, group_id, body, head, state, visible_at, receive_count, receipt FROM messages"
+        assert connection.execute(read).fetchall() == [
+            (2, "a", "b2", 1, 0, now + 1, 0, None),
+            (3, "b", "b3", 1, 1, now + 30_000, 1, "r"),
+            (4, "", "b4", 1, 0, 0, 0, None),
+        ]
+        windows = connection.execute("SELECT seq, deduplication_id, message_id, expires_at FROM deduplications")
+        assert windows.fetchall() == [(1, "d1", "m1", now + 300_000)]
+        assert connection.execute("SELECT message_count, held_count FROM stocks").fetchall() == [(4, 0)]
 
 
 class TestLoneCalls:

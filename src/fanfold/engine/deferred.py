@@ -23,12 +23,15 @@ from fanfold import sql
 from fanfold.connection_thread import Operation, T
 from fanfold.database import Database
 
+DEFERRABLE: Final = ("add", "add_loose", "count", "delete", "lease", "promote", "remember")
+"""The statements of `messages.sql` that may be deferred. They lie in files by these names, with their parameters."""
 Rows = Sequence[Any]
 """What a statement is run with, once for each: tuples, or dictionaries where it has names."""
 Write = Callable[[str, Rows], object]
-"""Runs a statement of `messages.sql`, by its name, for each of some rows: now, or later."""
+"""Runs one of these statements for each of some rows: now, or later."""
 
 _SQL: Final = sql.load("fanfold.engine", "messages.sql")
+_RUN: Final = {name: _SQL[name] for name in DEFERRABLE}
 _LARGEST: Final = 64 * 1024
 """Bytes that are worth writing twice."""
 
@@ -38,7 +41,7 @@ _decode: Final = msgspec.msgpack.Decoder(list[tuple[str, list[Any]]]).decode
 
 def at_once(connection: sqlite3.Connection) -> Write:
     """Run statements as they come."""
-    return lambda statement, rows: connection.executemany(_SQL[statement], rows)
+    return lambda statement, rows: connection.executemany(_RUN[statement], rows)
 
 
 class Later:
@@ -98,4 +101,4 @@ async def read(database: Database, operation: Operation[T]) -> T:
 
 def _run(connection: sqlite3.Connection, written: bytes) -> None:
     for statement, rows in _decode(written):
-        connection.executemany(_SQL[statement], rows)
+        connection.executemany(_RUN[statement], rows)
