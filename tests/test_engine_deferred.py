@@ -118,7 +118,7 @@ class TestStatements:
         assert connection.execute("SELECT body FROM messages").fetchall() == [(body,)]
 
     def test_that_an_earlier_fanfold_has_left_in_a_file_are_still_understood(self, connection):
-        """If this fails, a statement has changed that files may hold: let the old one be run too, under its old name."""
+        """If this fails, a statement that files may hold has changed: let the old one be run too, by its old name."""
         now, stock = 1_700_000_000_000, connection.execute("INSERT INTO stocks DEFAULT VALUES").lastrowid
         rows = [
             [seq, stock, f"m{seq}", group, f"d{seq}", f"b{seq}", "{}", None, now, 0, now]
