@@ -55,16 +55,19 @@ def send(
     write, first = write or at_once(connection), _next_seq(connection)
     if first // _UPKEEP != (first + len(messages)) // _UPKEEP:
         _tidy(connection, queue, now, 2 * max(_UPKEEP, len(messages)))
-    if not queue.fifo:
-        return add(connection, queue, messages, now, write)
-    return _send_once(connection, queue, messages, now, write)
+    if queue.fifo:
+        return _send_once(connection, queue, messages, now, write, first=first)
+    return _add(queue, messages, now, write, first=first)
 
 
 def add(
     connection: sqlite3.Connection, queue: Queue, messages: Sequence[NewMessage], now: int, write: Write
 ) -> list[Sent]:
     """Add messages without asking whether they were sent before."""
-    first = _next_seq(connection)
+    return _add(queue, messages, now, write, first=_next_seq(connection))
+
+
+def _add(queue: Queue, messages: Sequence[NewMessage], now: int, write: Write, *, first: int) -> list[Sent]:
     rows = [
         _row(queue, seq, message, message.deduplication_id or "", now) for seq, message in enumerate(messages, first)
     ]
@@ -88,7 +91,13 @@ def _tidy(connection: sqlite3.Connection, queue: Queue, now: int, most: int) -> 
 
 
 def _send_once(
-    connection: sqlite3.Connection, queue: Queue, messages: Sequence[NewMessage], now: int, write: Write
+    connection: sqlite3.Connection,
+    queue: Queue,
+    messages: Sequence[NewMessage],
+    now: int,
+    write: Write,
+    *,
+    first: int,
 ) -> list[Sent]:
     ids = [deduplication_id(message) for message in messages]
     keys = (
@@ -96,7 +105,7 @@ def _send_once(
     )
     found = connection.execute(_SQL["known"], (sql.listed(keys), queue.stock, now))
     known = {key: Sent(message_id=message_id, seq=seq) for key, message_id, seq in found}
-    rows, windows, sent, seq = [], [], [], _next_seq(connection)
+    rows, windows, sent, seq = [], [], [], first
     for message, own, key in zip(messages, ids, keys, strict=True):
         before = known.get(key)
         if before is not None:
