@@ -62,7 +62,7 @@ async def ask(app, *parts, **request):
     for part in parts:
         exchange.feed(part)
     response = await exchange.answer()
-    return Answer(response.status, response.headers, response.body)
+    return Answer(response.status, {**response.headers, "x-amzn-requestid": response.request_id}, response.body)
 
 
 async def ask_json(app, action, payload, path="/", **headers):

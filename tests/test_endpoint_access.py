@@ -140,5 +140,22 @@ def test_without_keys_a_name_that_a_stranger_may_own_is_refused(host):
     assert refused(Unsigned().admit, head(host=host)).shape == "AccessDeniedException"
 
 
+def test_without_keys_a_host_is_refused_and_named_however_often_it_asks():
+    refusals = [refused(Unsigned().admit, head(host="evil.example:9324")) for _ in range(3)]
+    assert all("'evil.example' is not this machine's" in error.message for error in refusals)
+
+
+def test_what_a_guard_without_keys_thinks_of_a_host_is_nothing_to_one_with_keys(guard, clock, monkeypatch):
+    monkeypatch.setattr(auth, "get_current_datetime", lambda: datetime.fromtimestamp(clock.now(), UTC))
+    request = AWSRequest("POST", "http://evil.example/", headers={"host": "evil.example"}, data=b"")
+    SigV4Auth(Credentials(KEYS[0].id, KEYS[0].secret), "sqs", "us-east-1").add_auth(request)
+    signed = head(**{name.lower(): value for name, value in request.headers.items()})
+    assert refused(Unsigned().admit, signed).status == 403
+    assert guard.admit(signed) == KEYS[0].id
+    guard.verify(signed)
+    assert refused(Unsigned().admit, signed).status == 403
+    assert refused(guard.admit, head(host="localhost")).shape == "MissingAuthenticationTokenException"
+
+
 def test_a_user_who_opens_a_page_by_hand_is_no_web_page():
     assert Unsigned().admit(head(sec_fetch_site="none")) == ""

@@ -94,6 +94,17 @@ async def test_a_body_may_come_in_chunks_and_what_follows_it_is_no_header():
     assert engine.calls == [("SendMessage", json.loads(BODY))]
 
 
+async def test_a_header_is_the_same_however_it_is_spelled_and_one_that_comes_again_adds_to_the_first():
+    app, heads = application(), []
+    begin = app.begin
+    app.begin = lambda head: heads.append(head) or begin(head)
+    async with serving(app) as served, connected(served.port) as client:
+        for name, again in [("X-Some", "x-some"), ("x-SOME", "X-Some"), ("X-Some", "X-Some")]:
+            client.say(request("ListQueues", headers=f"{name}: Value\r\n{again}: \xe9\r\n"))
+            await client.answer()
+    assert [head.headers["x-some"] for head in heads] == ["Value,\xc3\xa9"] * 3
+
+
 @pytest.mark.parametrize("end", [b"1\r\nx\r\n" * 30_000, b"0\r\n" + b"A: b\r\n" * 30_000], ids=["chunks", "trailers"])
 async def test_what_frames_a_body_is_bounded(end):
     async with serving(application()) as served, connected(served.port) as client:

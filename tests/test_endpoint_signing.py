@@ -12,6 +12,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fanfold.endpoint.exchange import Request
 from fanfold.endpoint.signing import check_claim, claim_of, is_signed_by
@@ -123,6 +124,15 @@ def test_a_signed_header_cant_be_exchanged(name):
 def test_an_action_that_was_put_beside_the_signed_headers_is_refused():
     request = signed()
     assert not is_good(changed(request, headers={**request.headers, "x-amz-target": "AmazonSQS.PurgeQueue"}))
+
+
+def test_what_was_read_of_a_signature_isnt_taken_for_another_dates():
+    request = signed()
+    assert is_good(request)
+    later = {**request.headers, "x-amz-date": "20261124T093001Z"}
+    assert not is_good(replace(request, headers=later))
+    assert claim_of(replace(request, headers=later)).stamp == "20261124T093001Z"
+    assert is_good(request)
 
 
 def test_another_secret_gives_another_signature():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import uuid
 
+import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
@@ -127,9 +128,15 @@ def test_every_random_bit_counts(now, bits, other_bits):
     assert ids.new_fan_out_id(now, bits) != ids.new_fan_out_id(now, other_bits)
 
 
-def test_a_random_uuid_is_one_of_version_4():
-    made = {ids.random_uuid() for _ in range(1000)}
+@pytest.mark.parametrize("new_id", [ids.random_uuid, ids.numbered_uuids()], ids=["random", "numbered"])
+def test_a_random_uuid_is_one_of_version_4(new_id):
+    made = {new_id() for _ in range(1000)}
     assert len(made) == 1000
     for one in made:
         parsed = uuid.UUID(one)
         assert (str(parsed), parsed.version, parsed.variant) == (one, 4, uuid.RFC_4122)
+
+
+def test_two_who_number_their_uuids_share_none():
+    one, other = ids.numbered_uuids(), ids.numbered_uuids()
+    assert {one() for _ in range(1000)}.isdisjoint(other() for _ in range(1000))

@@ -75,11 +75,14 @@ class Unsigned:
 
     def admit(self, head: Request) -> str:
         """Refuse browsers."""
-        if "origin" in head.headers or head.headers.get("sec-fetch-site", "none") != "none":
+        headers = head.headers
+        if "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
             raise SqsError("AccessDeniedException", "Web pages are not served; call from a program", status=403)
-        host = urlsplit(f"//{head.headers.get('host', '')}").hostname or ""
+        host = headers.get("host", "")
         if not _is_local(host):
-            text = f"The host {host!r} is not this machine's; call it 127.0.0.1 or localhost, or serve with --keys"
+            text = (
+                f"The host {_name(host)!r} is not this machine's; call it 127.0.0.1 or localhost, or serve with --keys"
+            )
             raise SqsError("AccessDeniedException", text, status=403)
         return ""
 
@@ -129,10 +132,17 @@ class Signed:
             )
 
 
+def _name(host: str) -> str:
+    """What a Host header calls the server, without a port."""
+    return urlsplit(f"//{host}").hostname or ""
+
+
 @functools.lru_cache(maxsize=16)
 def _is_local(host: str) -> bool:
+    """Whether a Host header is an address, or a name that no stranger can own. Kept: clients say the same each time."""
+    name = _name(host)
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(name)
     except ValueError:
-        return _LOCAL_NAMES.fullmatch(host) is not None
+        return _LOCAL_NAMES.fullmatch(name) is not None
     return True

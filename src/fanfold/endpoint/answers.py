@@ -15,20 +15,18 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 def encoded(response: Response, *, keep: bool, bare: bool = False) -> bytes:
     """An answer; `keep` says whether the connection stays open, `bare` leaves the body out, as HEAD asks for."""
-    lines = [_status_line(response.status), _date(int(time.time()))]
-    lines += [f"{name}: {value}" for name, value in response.headers.items() if name != "connection"]
-    lines.append(f"content-length: {len(response.body)}")
-    if not keep:
-        lines.append("connection: close")
-    head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
+    text = _opening(response.status, int(time.time()))
+    for name, value in response.headers.items():
+        text += f"{name}: {value}\r\n"
+    if response.request_id:
+        text += f"x-amzn-requestid: {response.request_id}\r\n"
+    end = "" if keep else "connection: close\r\n"
+    text += f"content-length: {len(response.body)}\r\n{end}\r\n"
+    head = text.encode("latin-1", "replace")
     return head if bare else head + response.body
 
 
-@lru_cache(maxsize=64)
-def _status_line(status: int) -> str:
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
-
-
-@lru_cache(maxsize=1)
-def _date(second: int) -> str:
-    return f"date: {formatdate(second, usegmt=True)}"
+@lru_cache(maxsize=16)
+def _opening(status: int, second: int) -> str:
+    """What is the same for all answers of a second."""
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ndate: {formatdate(second, usegmt=True)}\r\n"

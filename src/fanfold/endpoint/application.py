@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache, lru_cache
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
@@ -73,14 +74,14 @@ class Application:
         *,
         health: Callable[[int], Awaitable[Response]],
         report: Callable[[Visit], None] = lambda _visit: None,
-        new_id: Callable[[], str] = ids.random_uuid,
+        new_id: Callable[[], str] | None = None,
     ) -> None:
         """`report` hears of each request as it is answered; `health` answers `GET /health`, given the waiting polls."""
         self.engine = engine
         self.guard = guard
         self.health = health
         self.report = report
-        self.new_id = new_id
+        self.new_id = new_id or ids.numbered_uuids()
         self.room = Room()
         self.polls = Polls(engine)
 
@@ -106,12 +107,18 @@ class Exchange:
         self._client = Client()
         self._asks_health = head.path == "/health" and head.method in ("GET", "HEAD")
         self.refused: Response | None = None
-        self._attempt(self._admit)
+        try:
+            self._admit()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the cause
+            self._refuse(error)
 
     def feed(self, part: bytes) -> None:
         """Take a part of the body."""
         if self.refused is None:
-            self._attempt(lambda: self._body.add(part))
+            try:
+                self._body.add(part)
+            except SqsError as error:
+                self._refuse(error)
 
     def leave(self) -> None:
         """The client has gone: there is nobody to answer, and a receive takes nothing."""
@@ -128,7 +135,7 @@ class Exchange:
             return None
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the cause
+        except Exception as error:  # noqa: BLE001 - as above
             response = self._failure(error)
         finally:
             self._body.release()
@@ -141,30 +148,29 @@ class Exchange:
                 raise faults.not_allowed(self._head.method)
             self._visit.key_id = self._application.guard.admit(self._head)
 
-    def _attempt(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except Exception as error:  # noqa: BLE001 - as above
-            self._body.release()
-            self.refused = self._finished(self._failure(error))
+    def _refuse(self, error: Exception) -> None:
+        self._body.release()
+        self.refused = self._finished(self._failure(error))
 
     async def _respond(self) -> Response:
+        application = self._application
         if self._asks_health:
-            return await self._application.health(self._application.polls.waiting)
+            return await application.health(application.polls.waiting)
         body = self._body.whole()
         request = replace(self._head, body=body) if body else self._head
-        self._application.guard.verify(request)
-        self._visit.action, payload = _parsed(self._wire, request)
-        self._visit.queue = str(payload.get("QueueUrl", payload.get("QueueName", ""))).rpartition("/")[2]
-        self._application.guard.allow(self._visit.key_id, self._visit.action, self._visit.queue)
-        result = await self._call(self._visit.action, payload)
-        return self._wire.answer(self._visit.action, result, self._visit.request_id)
+        guard, visit = application.guard, self._visit
+        guard.verify(request)
+        visit.action, payload = _parsed(self._wire, request)
+        visit.queue = str(payload.get("QueueUrl", payload.get("QueueName", ""))).rpartition("/")[2]
+        guard.allow(visit.key_id, visit.action, visit.queue)
+        result = await self._call(visit.action, payload)
+        return self._wire.answer(visit.action, result, visit.request_id)
 
-    async def _call(self, action: str, payload: Mapping[str, Any]) -> Mapping[str, Any]:
-        context = CallContext(self._head.base_url, self._head.headers.get("x-amzn-trace-id"))
+    def _call(self, action: str, payload: Mapping[str, Any]) -> Awaitable[Mapping[str, Any]]:
+        context = _context(self._head.base_url, self._head.headers.get("x-amzn-trace-id"))
         if action == "ReceiveMessage":
-            return await self._application.polls.receive(payload, context, self._client)
-        return await self._application.engine.call(action, payload, context)
+            return self._application.polls.receive(payload, context, self._client)
+        return self._application.engine.call(action, payload, context)
 
     def _failure(self, error: Exception) -> Response:
         if not isinstance(error, SqsError):
@@ -174,11 +180,10 @@ class Exchange:
         return self._wire.failure(error, self._visit.request_id)
 
     def _finished(self, response: Response) -> Response:
-        self._visit.status, self._visit.seconds = response.status, time.perf_counter() - self._started
-        self._application.report(self._visit)
-        closing = {"connection": "close"} if response.status in _UNREAD else {}
-        headers = {**response.headers, "x-amzn-requestid": self._visit.request_id, **closing}
-        return Response(response.status, response.body, headers)
+        visit, status = self._visit, response.status
+        visit.status, visit.seconds = status, time.perf_counter() - self._started
+        self._application.report(visit)
+        return replace(response, request_id=visit.request_id, last=status in _UNREAD)
 
 
 def _wire(headers: Headers) -> Wire:
@@ -190,9 +195,20 @@ def _wire(headers: Headers) -> Wire:
 
 def _parsed(wire: Wire, request: Request) -> tuple[str, dict[str, Any]]:
     action, payload = wire.parse(request)
-    if request.on_queue and "QueueUrl" in members(sqs_model().actions[action].input):
+    if request.on_queue and _is_about_a_queue(action):
         payload.setdefault("QueueUrl", request.base_url + request.path)
     return action, payload
+
+
+@cache
+def _is_about_a_queue(action: str) -> bool:
+    return "QueueUrl" in members(sqs_model().actions[action].input)
+
+
+@lru_cache(maxsize=16)
+def _context(base_url: str, trace_header: str | None) -> CallContext:
+    """Kept, as most calls come from the same clients and say nothing of a trace."""
+    return CallContext(base_url, trace_header)
 
 
 def _fault(error: Exception, visit: Visit) -> SqsError:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, Final
 
 import httptools
+from msgspec import Struct
 
 from fanfold.endpoint import answers
 from fanfold.endpoint.crowd import Connections, Served
@@ -30,8 +30,7 @@ _SLICE: Final = 8192
 """Bytes that are taken apart before it is seen whether there is a request to work on: bounds how many wait."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
+class _Turn(Struct, frozen=True):
     """A request that has come whole: whether the connection stays open behind it, and whether it was a HEAD."""
 
     served: Served
@@ -57,7 +56,8 @@ class Connection(asyncio.Protocol):
         self._idle_since: float | None = None
         self._pending, self._at = b"", 0
         self._beside_body = 0
-        self._url = b""
+        self._method, self._url = "", b""
+        self._names = connections.header_names
         self._headers: dict[str, str] = {}
         self._in_head = True
         self._coming: Served | None = None
@@ -141,8 +141,8 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; what comes behind the body isn't looked at."""
         if self._in_head:
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-            self._headers[key] = f"{self._headers[key]},{text}" if key in self._headers else text
+            headers, key, text = self._headers, self._names[name], value.decode("latin-1")
+            headers[key] = f"{headers[key]},{text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
@@ -152,19 +152,20 @@ class Connection(asyncio.Protocol):
         if self._parser.should_upgrade() and self._has_body():
             self._refuse(501)  # httptools takes what follows for the other protocol's, and we would for a request
             return
-        self._coming = self._all.begin(self._request())
-        if self._coming.refused is not None:
-            self._answer_early(self._coming, self._coming.refused)
-        elif self._current is None and self._headers.get("expect", "").lower() == "100-continue":
-            self._transport.write(answers.CONTINUE)
+        self._coming = coming = self._all.begin(self._request())
+        if coming.refused is not None:
+            self._answer_early(coming, coming.refused)
+        elif "expect" in self._headers:
+            self._ask_for_body()
 
     def on_body(self, part: bytes) -> None:
         """A part of its body."""
         self._beside_body -= len(part)
-        if self._coming is not None and not self._over:
-            self._coming.feed(part)
-            if self._coming.refused is not None:
-                self._answer_early(self._coming, self._coming.refused)
+        coming = self._coming
+        if coming is not None and not self._over:
+            coming.feed(part)
+            if coming.refused is not None:
+                self._answer_early(coming, coming.refused)
 
     def on_message_complete(self) -> None:
         """All of it is there."""
@@ -178,13 +179,15 @@ class Connection(asyncio.Protocol):
 
     def _take_apart(self) -> None:
         """Go through what has come, up to a request to work on; read no more while something is left."""
-        while self._at < len(self._pending) and not self._over and not self._last:
+        pending, at = self._pending, self._at
+        while at < len(pending) and not self._over and not self._last:
             if self._current is not None or self._waiting:
+                self._at = at
                 self._transport.pause_reading()
                 return
-            piece = self._pending[self._at : self._at + _SLICE]
+            piece = pending[at : at + _SLICE]
             self._beside_body += len(piece)
-            self._at += self._parse(piece)
+            at += self._parse(piece)
             if self._beside_body > MAX_HEAD and not self._over and not self._last:
                 self._refuse(431)
         self._pending, self._at = b"", 0
@@ -200,6 +203,10 @@ class Connection(asyncio.Protocol):
                 self._refuse(400)
         return len(piece)
 
+    def _ask_for_body(self) -> None:
+        if self._current is None and self._headers["expect"].lower() == "100-continue":
+            self._transport.write(answers.CONTINUE)
+
     def _has_body(self) -> bool:
         return "transfer-encoding" in self._headers or self._headers.get("content-length", "0") != "0"
 
@@ -207,16 +214,11 @@ class Connection(asyncio.Protocol):
         path, query = _target(self._url)
         if "host" not in self._headers:
             self._headers["host"] = _address(self._transport)
-        return Request(
-            method=self._parser.get_method().decode("latin-1"),
-            path=path,
-            query=query,
-            headers=self._headers,
-            scheme=self._all.scheme,
-        )
+        self._method = self._parser.get_method().decode("latin-1")
+        return Request(method=self._method, path=path, query=query, headers=self._headers, scheme=self._all.scheme)
 
     def _turn(self, served: Served) -> _Turn:
-        return _Turn(served, self._parser.should_keep_alive(), self._parser.get_method() == b"HEAD")
+        return _Turn(served, self._parser.should_keep_alive(), self._method == "HEAD")
 
     def _answer_early(self, served: Served, response: Response) -> None:
         """Answer before the body is there, unless others are to be answered first; the body is then dropped."""
@@ -240,7 +242,8 @@ class Connection(asyncio.Protocol):
             if self._reading_since is not None:
                 self._reading_since = self._loop.time()  # it couldn't go on while we weren't reading
             self._transport.resume_reading()
-            self._take_apart()
+            if self._pending:
+                self._take_apart()
 
     async def _serve(self, turn: _Turn) -> None:
         response = await turn.served.answer()
@@ -252,7 +255,7 @@ class Connection(asyncio.Protocol):
     def _write(self, response: Response, *, keep: bool, bare: bool) -> None:
         if self._over:
             return
-        keep = keep and not self._all.closing and "connection" not in response.headers
+        keep = keep and not self._all.closing and not response.last
         self._transport.write(answers.encoded(response, keep=keep, bare=bare))
         self._idle_since = self._loop.time()
         if not keep:
@@ -274,6 +277,8 @@ class Connection(asyncio.Protocol):
 
 def _target(url: bytes) -> tuple[str, str]:
     """Path and query of a request's target, which may be a whole URL."""
+    if url == b"/":  # whatever SDKs ask for by JSON
+        return "/", ""
     if not url.startswith(b"/"):
         parsed = httptools.parse_url(url)
         url = (parsed.path or b"") + (b"?" + parsed.query if parsed.query else b"")

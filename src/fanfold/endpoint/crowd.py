@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from fanfold.endpoint.exchange import Request, Response
+from fanfold.endpoint.header_names import HeaderNames
 
 if TYPE_CHECKING:
     from fanfold.endpoint.connections import Connection
@@ -37,6 +38,7 @@ class Connections:
         self.begin = begin
         self.most = most
         self.scheme = scheme
+        self.header_names = HeaderNames()
         self.open: set[Connection] = set()
         self.closing = False
         self.emptied = asyncio.Event()

@@ -35,8 +35,10 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 class Response(Struct, frozen=True):
-    """What goes back."""
+    """What goes back. `last` ends the connection; `headers` are those that aren't said otherwise."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = {}
+    request_id: str = ""
+    last: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, Final, TypedDict
 
@@ -15,6 +15,7 @@ from fanfold.endpoint.model import Shape, element, members, sqs_model
 from fanfold.engine.errors import SqsError
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.0"
+_HEADERS: Final = {"content-type": CONTENT_TYPE}
 _TARGET_PREFIX: Final = "AmazonSQS."
 
 _SCALARS: Final[Mapping[str, Any]] = {
@@ -38,35 +39,37 @@ def parse(request: Request) -> tuple[str, dict[str, Any]]:
     Raises:
         SqsError: an unknown action, not a JSON object, or a value of another type than the model's.
     """
-    target = request.headers.get("x-amz-target", "")
-    action = target.removeprefix(_TARGET_PREFIX)
-    if action not in sqs_model().actions or not target.startswith(_TARGET_PREFIX):
-        raise unknown_action(target)
+    action, decode = _known(request.headers.get("x-amz-target", ""))
+    body = request.body
     try:
-        found: dict[str, Any] = _decoder(action).decode(request.body or b"{}")
+        found: dict[str, Any] = decode(body or b"{}")
     except msgspec.ValidationError as error:
         raise malformed(_mismatch(str(error))) from None
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise malformed("The request's body is not a JSON object in UTF-8") from None
     # Message bodies are often JSON themselves, so this may look for nothing; it costs little.
-    return action, _without_nulls(found) if b"null" in request.body else found
+    return action, _without_nulls(found) if b"null" in body else found
 
 
 def answer(_action: str, result: Mapping[str, Any], _request_id: str) -> Response:
     """A success."""
-    return Response(200, _encode(result), {"content-type": CONTENT_TYPE})
+    return Response(200, _encode(result), _HEADERS)
 
 
 def failure(error: SqsError, _request_id: str) -> Response:
     """An error."""
     body = _encode({"__type": type_of(error), "message": error.message})
-    headers = {"content-type": CONTENT_TYPE, "x-amzn-query-error": f"{code_of(error)};{fault_of(error)}"}
+    headers = {**_HEADERS, "x-amzn-query-error": f"{code_of(error)};{fault_of(error)}"}
     return Response(error.status, body, headers)
 
 
 @cache
-def _decoder(action: str) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(_type(sqs_model().actions[action].input))
+def _known(target: str) -> tuple[str, Callable[[bytes], Any]]:
+    """The action of a target, and what decodes its requests. Raises SqsError; only what is there is kept."""
+    action = target.removeprefix(_TARGET_PREFIX)
+    if action not in sqs_model().actions or not target.startswith(_TARGET_PREFIX):
+        raise unknown_action(target)
+    return action, msgspec.json.Decoder(_type(sqs_model().actions[action].input)).decode
 
 
 @cache

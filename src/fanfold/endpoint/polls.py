@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from fanfold.engine.service import CallContext
 
 
@@ -20,13 +22,12 @@ class Receiver(Protocol):
         """Do one action of the SQS API. Raises SqsError. Where a receive is cancelled, it has taken nothing."""
 
 
-class Client:
+class Client(Struct):
     """A request's other end, which may go away."""
 
-    def __init__(self) -> None:
-        self.gone = False
-        self.poll: asyncio.Task[Any] | None = None
-        """Its receive, while that is under way."""
+    gone: bool = False
+    poll: asyncio.Task[Any] | None = None
+    """Its receive, while that is under way."""
 
     def leave(self) -> None:
         """It has gone. Its receive ends; whatever else it asked for is done all the same."""

@@ -74,7 +74,7 @@ def check_claim(claim: Claim, region: str, now: datetime) -> None:
         )
     if "host" not in claim.signed_headers:
         raise mismatch("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
-    _check_time(claim, datetime.strptime(claim.stamp, _STAMP).replace(tzinfo=UTC), now)
+    _check_time(claim, _moment(claim.stamp), now)
 
 
 def is_signed_by(claim: Claim, request: Request, secret: str) -> bool:
@@ -111,6 +111,7 @@ def mismatch(text: str) -> SqsError:
     return SqsError("InvalidSignatureException", text, status=403)
 
 
+@lru_cache(maxsize=16)
 def _from_header(authorization: str, stamp: str) -> Claim:
     algorithm, _, rest = authorization.partition(" ")
     if algorithm != _ALGORITHM:
@@ -138,7 +139,7 @@ def _claim(credential: str, signed_headers: str, signature: str, stamp: str, *, 
             "Credential must have exactly 5 slash-delimited elements: KEYID/DATE/REGION/SERVICE/aws4_request"
         )
     try:
-        datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+        _moment(stamp)
     except ValueError:
         raise _incomplete("The signature requires an 'X-Amz-Date' in ISO 8601 basic form, 20261124T093000Z.") from None
     return Claim(
@@ -151,6 +152,12 @@ def _claim(credential: str, signed_headers: str, signature: str, stamp: str, *, 
         stamp=stamp,
         expires=expires,
     )
+
+
+@lru_cache(maxsize=16)
+def _moment(stamp: str) -> datetime:
+    """When a stamp says that it was; each is looked at several times. Raises ValueError."""
+    return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
 
 
 def _check_time(claim: Claim, signed: datetime, now: datetime) -> None:
