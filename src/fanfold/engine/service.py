@@ -70,7 +70,7 @@ class SqsEngine:
         database: Database,
         *,
         clock: Clock | None = None,
-        new_id: Callable[[], str] = ids.random_uuid,
+        new_id: Callable[[], str] | None = None,
         new_receipt: Callable[[], str] = lambda: secrets.token_hex(8),
         account: str = "000000000000",
         region: str = "us-east-1",
@@ -81,14 +81,14 @@ class SqsEngine:
         Args:
             database: the file; it may be shared with others.
             clock: where times come from.
-            new_id: where MessageIds come from.
+            new_id: where MessageIds come from, and those of move tasks; they may be guessed from one another.
             new_receipt: where the unguessable part of receipt handles comes from.
             account: the account in ARNs and URLs.
             region: the region in ARNs.
             recreate_delay: whether a deleted queue's name can't be taken again for 60 seconds.
         """
         self._database = database
-        doorbell, timer = Doorbell(database), clock or SystemClock()
+        doorbell, timer, new_id = Doorbell(database), clock or SystemClock(), new_id or ids.numbered_uuids()
         self._mover = Mover(database, timer, doorbell, new_id)
         self._desk = Desk(
             database=database,
