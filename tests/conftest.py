@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import sys
 
 import boto3
 import hypothesis
@@ -23,14 +24,28 @@ from servers import fanfold_server, moto_server, table_of
 
 _NUMBERS = itertools.count()
 _LOOK = 0.001
+_MOST_FOR_WAITING = 8
+"""Workers, each of half a gigabyte with its servers."""
 
 # No test depends on how fast the machine is, and hypothesis' deadline for an example would be such a test.
 hypothesis.settings.register_profile("fanfold", deadline=None)
 hypothesis.settings.load_profile("fanfold")
 
+# Many a container says so, and each of the hundreds of processes that the tests start would compile Fanfold anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what goes to the background like that, and the commands that the tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers():
+    """Two workers a core, since many tests wait for processes, servers and disks, up to eight; beyond, one a core."""
+    cores = yield
+    told = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
+    return cores if told else max(cores, min(2 * cores, _MOST_FOR_WAITING))
 
 
 @pytest.fixture(scope="session")

@@ -115,12 +115,22 @@ def test_where_nobody_tells_it_can_still_be_asked(database, another):
 async def test_a_bell_that_sleeps_rings_at_another_processs_commit(database, another, monkeypatch):
     monkeypatch.setattr("fanfold.engine.doorbell._AWAKE", 1)
     monkeypatch.setattr("fanfold.engine.doorbell._LONGEST", HOUR)
+    committing, stirred = threading.Lock(), Watch.stirred
+
+    def told_at_the_commit(watch, seconds):
+        """It would look once, a millisecond after the write, and a flush that is still under way would hide it."""
+        found = stirred(watch, seconds)
+        with committing:
+            return found
+
+    monkeypatch.setattr(Watch, "stirred", told_at_the_commit)
     doorbell = Doorbell(database)
     with doorbell.listen("tasks.fifo") as bell:
         for _ in range(3):
             await bell.wait(lambda: False)
             doorbell.found_nothing(bell, bell.seen, None)
-            write(another)
+            with committing:
+                write(another)
     doorbell.close()
 
 

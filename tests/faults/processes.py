@@ -20,9 +20,10 @@ from fanfold.testing import drain
 
 KILLED = -signal.SIGKILL
 
-# Processes are forked from a server that has imported Fanfold already, so that one costs milliseconds.
+# Processes are forked from a server that has imported already what the tests' modules import, so that one costs
+# milliseconds: hundreds are started, and pytest and Hypothesis alone would take each a fifth of a second.
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["fanfold.runner", "fanfold.testing"])
+_processes.set_forkserver_preload(["fanfold.runner", "fanfold.testing", "hypothesis.stateful", "pytest"])
 
 barrier = _processes.Barrier
 
