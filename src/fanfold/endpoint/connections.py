@@ -242,6 +242,8 @@ class Connection(asyncio.Protocol):
             if self._reading_since is not None:
                 self._reading_since = self._loop.time()  # it couldn't go on while we weren't reading
             self._transport.resume_reading()
+            if self._coming is not None and self._coming.refused is not None:
+                self._answer_early(self._coming, self._coming.refused)  # it couldn't be while others were first
             if self._pending:
                 self._take_apart()
 

@@ -70,7 +70,7 @@ class Mover:
             except Exception:  # noqa: BLE001 - tasks and upkeep of other queues must go on
                 _log.exception("the engine's upkeep failed; it is tried again in %s s", _LOOK)
                 due = None
-            await self._pause(_LOOK if due is None else min(_LOOK, due - self._clock.now()))
+            await self._pause(due)
 
     async def _round(self) -> float | None:
         """One slice of all there is to do; answers when the next one is due, in seconds since the epoch."""
@@ -100,10 +100,15 @@ class Mover:
     def _now(self) -> int:
         return int(self._clock.now() * 1000)
 
-    async def _pause(self, seconds: float) -> None:
-        waits = [asyncio.ensure_future(self._woken.wait()), asyncio.ensure_future(self._clock.sleep(seconds))]
+    async def _pause(self, due: float | None) -> None:
+        """Wait for a call to work, or until something is due, or for the time of a look."""
+        waits = [asyncio.ensure_future(self._woken.wait()), asyncio.ensure_future(self._sleep_until(due))]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
+
+    async def _sleep_until(self, due: float | None) -> None:
+        # The clock is read where the sleep begins: between the two it may step.
+        await self._clock.sleep(_LOOK if due is None else min(_LOOK, due - self._clock.now()))
