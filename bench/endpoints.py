@@ -128,7 +128,7 @@ def _within_limit(calls: Iterator[int]) -> tuple[int, float]:
 def compare(names: Sequence[str], messages: int, rounds: int) -> list[str]:
     """Alternating rounds over every peer that can be had; answers a table of medians in Markdown."""
     with ExitStack() as stack:
-        endpoints = [endpoint for name in names if (endpoint := _started(stack, name)) is not None]
+        endpoints = [endpoint for name in names if (endpoint := started(stack, name)) is not None]
         clients = {endpoint: client_of(endpoint) for endpoint in endpoints}
         measured: dict[Endpoint, list[Rates]] = {endpoint: [] for endpoint in endpoints}
         for number in range(rounds + 1):
@@ -140,7 +140,8 @@ def compare(names: Sequence[str], messages: int, rounds: int) -> list[str]:
     return _compared(measured)
 
 
-def _started(stack: ExitStack, name: str) -> Endpoint | None:
+def started(stack: ExitStack, name: str) -> Endpoint | None:
+    """The server of that name, started; None where it can't be had here."""
     try:
         return stack.enter_context(STARTS[name]())
     except UnavailableError as reason:
@@ -190,12 +191,13 @@ def _costs_by_backlog(backlogs: Sequence[int], shape: Shape) -> dict[int, tuple[
         for _ in range(CALLS):
             for backlog, (_, url) in served.items():
                 batch = entries(numbers, shape)
-                sent[backlog].append(_timed(partial(send, clients[backlog], url, batch)))
-                taken[backlog].append(_timed(partial(receive_and_delete, clients[backlog], url)))
+                sent[backlog].append(timed(partial(send, clients[backlog], url, batch)))
+                taken[backlog].append(timed(partial(receive_and_delete, clients[backlog], url)))
     return {size: (statistics.median(sent[size]) * 1000, statistics.median(taken[size]) * 1000) for size in backlogs}
 
 
-def _timed(call: Callable[[], object]) -> float:
+def timed(call: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
@@ -222,7 +224,8 @@ def _some_calls(client: SQSClient, url: str, shape: Shape) -> None:
         receive_and_delete(client, url)
 
 
-def _circumstances() -> str:
+def circumstances() -> str:
+    """The day, the machine, and the versions."""
     cores = psutil.cpu_count()
     versions = f"Python {platform.python_version()}, boto3 {boto3.__version__}, botocore {botocore.__version__}"
     return f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores, {versions}."
@@ -236,7 +239,7 @@ def write(section: str, lines: Sequence[str]) -> None:
     """
     begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    text = "\n".join([begin, _circumstances(), "", *lines, end])
+    text = "\n".join([begin, circumstances(), "", *lines, end])
     page, found = pattern.subn(lambda _: text, PAGE.read_text(encoding="utf-8"))
     if not found:
         raise RuntimeError(f"{PAGE} has no {begin} … {end}; put them where the table belongs")
@@ -264,7 +267,7 @@ def main(*, peers: str, messages: int, rounds: int, mode: str | None, largest: i
         section, table = "memory", memory(largest)
     else:
         section, table = "endpoints", compare(peers.split(","), messages, rounds)
-    print(_circumstances(), *table, sep="\n")
+    print(circumstances(), *table, sep="\n")
     if to_page:
         write(section, table)
 
