@@ -136,6 +136,12 @@ class TestSharedCommits:
             assert database.write(synchronous).result() == (FULL if configured == "FULL" else NORMAL)
         database.close()
 
+    def test_who_expects_a_commit_of_a_kind_changes_nothing_of_the_next_one(self, database):
+        for operation, level in ((synchronous, FULL), (Unflushed(synchronous), NORMAL)):
+            for flushes in (True, False):
+                database.expect(flushes=flushes)
+                assert database.write(operation).result() == level
+
     def test_a_read_sees_one_moment_however_long_it_takes(self, database):
         began, go_on = threading.Event(), threading.Event()
 

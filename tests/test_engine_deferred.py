@@ -193,6 +193,26 @@ class TestLoneCalls:
         assert message["Attributes"]["ApproximateReceiveCount"] == "1"
 
 
+async def test_the_kind_of_commit_that_follows_is_made_ready_after_the_answer(api, monkeypatch):
+    """Sends follow sends; a delete, which is flushed, follows a receive, which isn't, and the other way round."""
+    expected = []
+    monkeypatch.setattr(api.engine._database, "expect", lambda *, flushes: expected.append(flushes))
+
+    async def after(call):
+        answer = await call
+        for _ in range(2):
+            await asyncio.sleep(0)
+        return answer
+
+    for name in "abc":
+        await after(api.send(QUEUE, group=name, once=name))
+    assert expected == [True, True, True]
+    for _ in "abc":
+        [message] = await after(api.receive(QUEUE, 1))
+        await after(api.delete(QUEUE, message))
+    assert expected[-3:] == [False, True, False]
+
+
 class TestWhatSomebodyElseDeferred:
     """A process was killed between its answer and its statements."""
 

@@ -140,6 +140,14 @@ class Database:
         """
         return os.getpid() == self._pid and self._writer.at_once(lambda c: self._write_unless_busy(c, jobs))
 
+    def expect(self, *, flushes: bool) -> None:
+        """Make ready for a next commit that will, or won't, be flushed, where that takes no waiting.
+
+        To change that takes as long as three statements, so whoever can foresee it lets nobody wait for it.
+        """
+        if os.getpid() == self._pid:
+            self._writer.at_once(lambda connection: self._let_flush(connection, flushes=flushes))
+
     def read(self, operation: Operation[T]) -> Future[T]:
         """Run `operation` on a snapshot of what is committed."""
         return self._submit(self._reader, operation)
@@ -217,7 +225,7 @@ class Database:
     def _write_group(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
         try:
             self._let_wait(connection, patient=True)
-            self._let_flush(connection, jobs)
+            self._let_flush(connection, flushes=_must_flush(jobs))
             with self._turns:
                 results = _transact(connection, "BEGIN IMMEDIATE", [operation for operation, _ in jobs])
         except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
@@ -232,7 +240,7 @@ class Database:
             return False
         try:
             self._let_wait(connection, patient=False)
-            self._let_flush(connection, jobs)
+            self._let_flush(connection, flushes=_must_flush(jobs))
             results = _transact(connection, "BEGIN IMMEDIATE", [operation for operation, _ in jobs])
         except Exception:  # noqa: BLE001 - it was rolled back; the writer's thread finds out whose fault it was
             return False
@@ -254,12 +262,12 @@ class Database:
             connection.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000 if patient else 0:.0f}")
             self._patient = patient
 
-    def _let_flush(self, connection: sqlite3.Connection, jobs: Sequence[tuple[Operation[Any], object]]) -> None:
-        """Whether the next commit waits for the disk: where one of its operations needs that. Outside a transaction."""
-        flushes = not all(isinstance(operation, Unflushed) for operation, _ in jobs)
-        if flushes != self._flushes:
+    def _let_flush(self, connection: sqlite3.Connection, *, flushes: bool) -> bool:
+        """Whether the next commit waits for the disk. Outside a transaction; said only where it changes."""
+        if flushes != self._flushes and self._synchronous != _NOT_FLUSHED:
             connection.execute(f"PRAGMA synchronous={self._synchronous if flushes else _NOT_FLUSHED}")
             self._flushes = flushes
+        return True
 
     def _write_failed(self, connection: sqlite3.Connection, jobs: Sequence[Job], error: Exception) -> None:
         if len(jobs) == 1 or _concerns_all(error):
@@ -312,6 +320,10 @@ def storage_error(error: sqlite3.Error, path: Path) -> StorageError:
     if code == sqlite3.SQLITE_CANTOPEN:
         return StorageReadOnlyError(f"{path} can't be opened ({error}); check that it is a file and its permissions")
     return StorageError(f"{path}: {error}")
+
+
+def _must_flush(jobs: Sequence[tuple[Operation[Any], object]]) -> bool:
+    return not all(isinstance(operation, Unflushed) for operation, _ in jobs)
 
 
 def _concerns_all(error: Exception) -> bool:

@@ -49,6 +49,9 @@ class Commits:
         self._waiting: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
         self._average = 0.0
         self._rest = 0
+        self._flushed = True
+        self._followed = {True: True, False: True}
+        """Whether the last lone operation was flushed, and whether what came after one that was, or wasn't, was."""
 
     async def write(
         self,
@@ -81,6 +84,8 @@ class Commits:
         waiting = [one for one in self._waiting.pop(loop) if not one[1].done()]
         lone = waiting[0][2] if len(waiting) == 1 else None
         if lone is not None and self._at_once([(lone, waiting[0][1])]):
+            flushed = not isinstance(lone, Unflushed)
+            self._followed[self._flushed], self._flushed = flushed, flushed
             # In the next turn whoever waited writes the answer, in the one after that it is on its way.
             loop.call_soon(loop.call_soon, self._finish, loop)
         elif waiting and (lone is not None or not self._at_once([one[:2] for one in waiting])):
@@ -91,6 +96,7 @@ class Commits:
         """Do what a lone operation has left, unless somebody writes: who does, or comes next, does that first."""
         if loop not in self._waiting:
             self._database.write_at_once([(self._afterwards, loop.create_future())])
+            self._database.expect(flushes=self._followed[self._flushed])
 
     def _at_once(self, jobs: list[PromptJob]) -> bool:
         if self._rest:
