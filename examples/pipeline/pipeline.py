@@ -91,7 +91,7 @@ def next_stage(fan_out: FanOut) -> None:
         case "validate":
             enqueue(fan_out, "publish", [TaskSpec("published", fan_out.tasks[0].task_config)])
         case "publish":
-            print(f"{Path(fan_out.entity_id).name}: published as {fan_out.results['published']}", flush=True)
+            say(fan_out, f"published as {fan_out.results['published']}")
 
 
 @app.on_failure
@@ -99,7 +99,12 @@ def give_up(fan_out: FanOut) -> None:
     """Say why it goes no further."""
     reasons = [failure.message for failure in fan_out.failures.values()]
     why = "; ".join(reasons) if len(reasons) <= FEW else "it says too little"  # the first stage ends early, and goes on
-    print(f"{Path(fan_out.entity_id).name}: stopped at {fan_out.metadata['stage']}: {why}", flush=True)
+    say(fan_out, f"stopped at {fan_out.metadata['stage']}: {why}")
+
+
+def say(fan_out: FanOut, what: str) -> None:
+    """Print a line about a listing, in one piece: plain functions run in threads, whose lines could mix."""
+    print(f"{Path(fan_out.entity_id).name}: {what}\n", end="", flush=True)
 
 
 def enqueue(before: FanOut, stage: str, tasks: list[TaskSpec]) -> None:
