@@ -17,6 +17,9 @@ from conformance.peers import ACCOUNT, REGION
 
 CONFTESTS: Final = Path(__file__).with_name("conftests")
 _PYTEST: Final = ("-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "-W", "ignore", "--timeout=120")
+_WHOLE: Final = (0, 1, 5)
+"""How pytest ends that went through all cases: none failed, some did, none was chosen. It ends otherwise where it fell
+over itself, which must not pass for a run without failures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +129,9 @@ def _run(name: str, command: Sequence[str], folder: Path, settings: Mapping[str,
     report.unlink(missing_ok=True)
     with (CACHE / f"suite-{name}.log").open("w") as log:
         environ = {**os.environ, **settings}
-        subprocess.run(
+        ended = subprocess.run(
             [*command, f"--report-log={report}"], cwd=folder, env=environ, stdout=log, stderr=log, check=False
         )
-    if not report.exists():
-        raise RuntimeError(f"{name}: the run ended before its first case; see {CACHE}/suite-{name}.log")
+    if ended.returncode not in _WHOLE or not report.exists():
+        raise RuntimeError(f"{name}: pytest ended with {ended.returncode}, not by its cases; see {log.name}")
     return read_run(report)

@@ -40,7 +40,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, optionalhook=True)  # xdist may be switched off
 def pytest_xdist_auto_num_workers():
     """Two workers a core, since many tests wait for processes, servers and disks, up to eight; beyond, one a core."""
     cores = yield
