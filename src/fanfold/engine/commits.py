@@ -83,14 +83,17 @@ class Commits:
     def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting = [one for one in self._waiting.pop(loop) if not one[1].done()]
         lone = waiting[0][2] if len(waiting) == 1 else None
-        if lone is not None and self._at_once([(lone, waiting[0][1])]):
+        jobs = [one[:2] for one in waiting] if lone is None else [(lone, waiting[0][1])]
+        if not jobs:
+            return
+        if not self._at_once(jobs):
+            for _, future in jobs:
+                future.set_result(_ELSEWHERE)
+        elif lone is not None:
             flushed = not isinstance(lone, Unflushed)
             self._followed[self._flushed], self._flushed = flushed, flushed
             # In the next turn whoever waited writes the answer, in the one after that it is on its way.
             loop.call_soon(loop.call_soon, self._finish, loop)
-        elif waiting and (lone is not None or not self._at_once([one[:2] for one in waiting])):
-            for _, future, _ in waiting:
-                future.set_result(_ELSEWHERE)
 
     def _finish(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do what a lone operation has left, unless somebody writes: who does, or comes next, does that first."""
