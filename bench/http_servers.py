@@ -80,6 +80,7 @@ class Asgi:
         if answer is None:
             return
         encoded = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+        encoded.append((b"x-amzn-requestid", answer.request_id.encode()))
         encoded.append((b"content-length", str(len(answer.body)).encode()))
         await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
         await send({"type": "http.response.body", "body": answer.body})
