@@ -172,12 +172,6 @@ class TestLoneCalls:
         await api.delete(QUEUE, message)
         assert await api.counts(QUEUE) == (0, 0, 0)
 
-    async def test_leave_nothing_in_a_file_that_is_closed(self, path):
-        async with Api(path) as api:
-            await api.create(QUEUE)
-            await api.send(QUEUE, group="a", once="a")
-        assert deferred_count(path) == 0
-
     async def test_of_which_one_was_refused_leave_nothing(self, api):
         assert (await api.refused("SendMessage", QUEUE, MessageBody="body"))[0] == "MissingRequiredParameterException"
         assert deferred_count(api.path) == 0
@@ -253,6 +247,16 @@ class TestWhatSomebodyElseDeferred:
         await api.until_polling()
         elsewhere.send("a")
         assert [message["Body"] for message in await poll] == ["a"]
+
+    async def test_is_carried_out_by_whoever_closes_the_file(self, path):
+        async with Api(path) as api:
+            await api.create(QUEUE)
+            database = Database(path)
+            with database.opening():
+                Elsewhere(database, api.clock).send("a")
+            database.close()
+            assert deferred_count(path) == 1
+        assert deferred_count(path) == 0
 
     async def test_is_carried_out_by_the_mover_where_nobody_asks(self, api, elsewhere):
         elsewhere.send("a")
