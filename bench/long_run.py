@@ -1,4 +1,4 @@
-"""A worker's memory and speed over a million tasks: `python bench/long_run.py`, ten minutes or more.
+"""A worker's memory and speed over a million tasks: `PYTHONPATH=. python bench/long_run.py`, ten minutes or more.
 
 One process enqueues them, another one works them off: an embedded queue at `synchronous=NORMAL`, with its ledger unless
 `--no-ledger`. What it prints at each tenth is of that tenth alone, but for the memory, which is what is resident then.

@@ -1,4 +1,4 @@
-"""Fanfold beside its peers over SQS: `python bench/over_sqs.py`, or `make bench`.
+"""Fanfold beside its peers over SQS: `PYTHONPATH=. python bench/over_sqs.py`, or `make bench`.
 
 Each peer in an environment of its own, at its best settings, which are printed; tasks that do nothing; one process that
 enqueues and then one that drains. Rounds alternate between the peers. The first one warms up, and goes through a proxy

@@ -1,4 +1,4 @@
-"""What SQLite takes of a task's way on the embedded queue: `python bench/statements.py`, half a minute.
+"""What SQLite takes of a task's way on the embedded queue: `PYTHONPATH=. python bench/statements.py`, half a minute.
 
 CPU of one thread, by step: a batch is one transaction, as it is when one worker is alone. The rest of what a task costs
 is the worker's own, and the way between its threads.
