@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import itertools
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -396,6 +400,88 @@ with turns:
         turns.open()
         turns.close()
         turns.close()
+
+
+OTHER = """
+import fcntl, sqlite3, sys
+turn, connection = open(sys.argv[1] + "-turn", "r+"), sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
+for _ in sys.stdin:
+    fcntl.lockf(turn, fcntl.LOCK_EX)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("ROLLBACK")
+    fcntl.lockf(turn, fcntl.LOCK_UN)
+    print("written", flush=True)
+"""
+
+
+class Interruption:
+    """Raises KeyboardInterrupt as a signal's handler does, at one of the steps of our code at which Python asks for it.
+
+    These are the begin of a function, and the end of a call of C.
+    """
+
+    def __init__(self, step):
+        self.where = None
+        self._step = step
+
+    def __enter__(self):
+        sys.setprofile(self._profile)
+
+    def __exit__(self, *_):
+        sys.setprofile(None)
+
+    def _profile(self, frame, event, _):
+        code = frame.f_code
+        ours = code.co_filename.endswith(("/database.py", "/connection_thread.py", "/turns.py"))
+        if ours and not code.co_flags & inspect.CO_GENERATOR and event in ("call", "c_return"):
+            self._step -= 1
+            if not self._step:
+                sys.setprofile(None)
+                self.where = code.co_name
+                raise KeyboardInterrupt
+
+
+class TestInterrupts:
+    @pytest.fixture
+    def other(self, database):
+        with subprocess.Popen(
+            [sys.executable, "-c", OTHER, str(database.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            yield process
+            process.stdin.close()
+
+    @pytest.mark.parametrize("kinds", [(lambda o: o, Unflushed), (Unflushed, lambda o: o)])
+    def test_wherever_one_lands_the_file_can_be_used_and_accepted_writes_are_flushed(self, database, other, kinds):
+        loop, landed = asyncio.new_event_loop(), []
+        before, during = (kind(synchronous) for kind in kinds)
+
+        def at_once(operation):
+            future = loop.create_future()
+            return database.write_at_once([(operation, future)]) and future.result()
+
+        for step in itertools.count(1):
+            until(lambda: at_once(before))
+            interruption = Interruption(step)
+            with suppress(KeyboardInterrupt), interruption:
+                at_once(during)
+            if interruption.where is None:
+                break
+            landed.append(interruption.where)
+            other.stdin.write(b"\n")
+            other.stdin.flush()
+            assert other.stdout.readline() == b"written\n"
+            assert until(lambda: at_once(synchronous)) == FULL
+            assert database.write(Unflushed(synchronous)).result() == NORMAL
+            assert database.write(synchronous).result() == FULL
+        assert {"at_once", "_write_unless_busy", "_make_ready", "_let_flush", "_transact", "pass_on"} <= set(landed)
+        loop.close()
+
+
+def until(attempt):
+    """What an attempt answers as soon as nobody is in its way."""
+    while not (found := attempt()):
+        pass
+    return found
 
 
 def test_openers_of_one_process_come_to_a_new_file_at_the_same_moment(tmp_path):

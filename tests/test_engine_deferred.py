@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 
 import msgspec
@@ -15,6 +16,7 @@ from fanfold.engine import deferred, leases, queues, receiving, sending
 from fanfold.engine.deferred import Later
 from fanfold.engine.receiving import Receive
 from fanfold.engine.sending import NewMessage
+from fanfold.errors import StorageCorruptError
 from fanfold.model import QueueStatus
 from sqs_api import Api
 
@@ -282,3 +284,33 @@ class TestWhatSomebodyElseDeferred:
         assert await broker.dead_letter_count() == 0
         assert await broker.status() == QueueStatus(messages_available=0, messages_in_flight=3, messages_delayed=0)
         await broker.close()
+
+
+class TestWhatCanNotBeCarriedOut:
+    """Also where the disk is full."""
+
+    @pytest.fixture(params=[msgspec.msgpack.encode([("of a newer Fanfold", [[1]])]), b"\xc1"])
+    async def api(self, api, request):
+        with closing(sqlite3.connect(api.path, isolation_level=None)) as connection:
+            connection.execute("INSERT INTO deferred (statements) VALUES (?)", (request.param,))
+        return api
+
+    async def test_is_the_error_of_whatever_works_with_messages(self, api):
+        for call in (
+            api.send(QUEUE, group="a", once="a"),
+            api.receive(QUEUE),
+            api.counts(QUEUE),
+            api("PurgeQueue", QUEUE),
+        ):
+            with pytest.raises(StorageCorruptError, match="upgrade Fanfold"):
+                await call
+
+    async def test_hides_no_queue(self, api):
+        assert (await api("ListQueues"))["QueueUrls"]
+        assert await api("GetQueueUrl", QueueName=QUEUE)
+        assert await api("ListQueueTags", QUEUE) == {}
+
+    async def test_does_not_keep_the_file_open(self, api):
+        await api.engine.close()
+        assert not [thread.name for thread in threading.enumerate() if thread.name == "fanfold-writer"]
+        assert deferred_count(api.path) == 1

@@ -35,7 +35,7 @@ class ConnectionThread:
         self._thread: threading.Thread | None = None
         self._guard = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._busy = threading.Lock()
+        self._busy = threading.RLock()
         self._wants = False
 
     def start(self) -> None:
@@ -67,12 +67,17 @@ class ConnectionThread:
 
         `use` answers whether it did what it was to do.
         """
-        if self._wants or not self._jobs.empty() or not self._busy.acquire(blocking=False):
+        if self._wants or not self._jobs.empty():
             return False
+        # A signal's handler (Ctrl-C) may raise as soon as `acquire` has returned: whether the lock is held is asked of
+        # the lock, and its release is one call.
         try:
-            return self._connection is not None and use(self._connection)
+            return self._busy.acquire(blocking=False) and self._connection is not None and use(self._connection)
         finally:
-            self._busy.release()
+            try:  # noqa: SIM105 - `suppress` is a function, at whose start a handler may raise
+                self._busy.release()
+            except RuntimeError:  # it isn't held
+                pass
 
     def _run(self, connection: sqlite3.Connection) -> None:
         try:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -93,7 +93,9 @@ class Database:
         self._users = 0
         self._guard = threading.Lock()
         self._pid = os.getpid()
-        self._patient = self._flushes = True
+        self._patient: bool | None = True
+        self._flushes: bool | None = True
+        """What the writer's connection was told; None where that is not known."""
         self._turns = Turns(path.with_name(path.name + "-turn"))
         self._writer = ConnectionThread("fanfold-writer", self._connect, self._write_group)
         self._reader = ConnectionThread("fanfold-reader", self._connect, self._read_group)
@@ -138,15 +140,14 @@ class Database:
         True: it is committed, and the futures hold the results. False: nothing was done (another thread or process
         writes, the file is closed, or an operation failed); `write` does it, or says why not.
         """
-        return os.getpid() == self._pid and self._writer.at_once(lambda c: self._write_unless_busy(c, jobs))
+        return self._at_once(lambda connection: self._write_unless_busy(connection, jobs))
 
     def expect(self, *, flushes: bool) -> None:
         """Make ready for a next commit that will, or won't, be flushed, where that takes no waiting.
 
         To change that takes as long as three statements, so whoever can foresee it lets nobody wait for it.
         """
-        if os.getpid() == self._pid:
-            self._writer.at_once(lambda connection: self._let_flush(connection, flushes=flushes))
+        self._at_once(lambda connection: self._let_flush(connection, flushes=flushes))
 
     def read(self, operation: Operation[T]) -> Future[T]:
         """Run `operation` on a snapshot of what is committed."""
@@ -162,6 +163,15 @@ class Database:
     def watch(self) -> Watch:
         """A cheap way to notice other processes' commits; for the thread that asks."""
         return Watch(self._connect(), self.path)
+
+    def _at_once(self, use: Callable[[sqlite3.Connection], bool]) -> bool:
+        try:
+            return os.getpid() == self._pid and self._writer.at_once(use)
+        except BaseException:
+            # A signal's handler raised (Ctrl-C), between any two steps. The writer's thread, where that can't happen,
+            # lets go of what was left: a transaction, the turn.
+            self._writer.submit(_nothing, Future())
+            raise
 
     def _submit(self, thread: ConnectionThread, operation: Operation[T]) -> Future[T]:
         if os.getpid() != self._pid:
@@ -224,8 +234,7 @@ class Database:
 
     def _write_group(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
         try:
-            self._let_wait(connection, patient=True)
-            self._let_flush(connection, flushes=_must_flush(jobs))
+            self._make_ready(connection, patient=True, flushes=_must_flush(jobs))
             with self._turns:
                 results = _transact(connection, "BEGIN IMMEDIATE", [operation for operation, _ in jobs])
         except Exception as error:  # noqa: BLE001 - whatever an operation raises belongs to its caller
@@ -239,8 +248,7 @@ class Database:
         if not self._turns.take_at_once():
             return False
         try:
-            self._let_wait(connection, patient=False)
-            self._let_flush(connection, flushes=_must_flush(jobs))
+            self._make_ready(connection, patient=False, flushes=_must_flush(jobs))
             results = _transact(connection, "BEGIN IMMEDIATE", [operation for operation, _ in jobs])
         except Exception:  # noqa: BLE001 - it was rolled back; the writer's thread finds out whose fault it was
             return False
@@ -256,15 +264,20 @@ class Database:
         if self._commits % _WRITTEN_BACK == 0:
             self._keeper.submit(_nothing, Future())
 
-    def _let_wait(self, connection: sqlite3.Connection, *, patient: bool) -> None:
-        """Whether the writer's connection waits for other programs' locks; said only where it changes, as it costs."""
-        if patient != self._patient:
+    def _make_ready(self, connection: sqlite3.Connection, *, patient: bool, flushes: bool) -> None:
+        """Whether the next transaction waits for other programs' locks, and for the disk."""
+        if connection.in_transaction:  # somebody was interrupted
+            connection.execute("ROLLBACK")
+        if patient != self._patient:  # to say so costs
+            self._patient = None
             connection.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000 if patient else 0:.0f}")
             self._patient = patient
+        self._let_flush(connection, flushes=flushes)
 
     def _let_flush(self, connection: sqlite3.Connection, *, flushes: bool) -> bool:
         """Whether the next commit waits for the disk. Outside a transaction; said only where it changes."""
         if flushes != self._flushes and self._synchronous != _NOT_FLUSHED:
+            self._flushes = None
             connection.execute(f"PRAGMA synchronous={self._synchronous if flushes else _NOT_FLUSHED}")
             self._flushes = flushes
         return True
@@ -333,8 +346,8 @@ def _concerns_all(error: Exception) -> bool:
 
 
 def _transact(connection: sqlite3.Connection, begin: str, operations: Sequence[Operation[Any]]) -> list[Any]:
-    connection.execute(begin)
     try:
+        connection.execute(begin)
         results = [operation(connection) for operation in operations]
         connection.execute("COMMIT")
     except BaseException:

@@ -55,7 +55,7 @@ async def receive_message(desk: Desk, request: Request, context: CallContext) ->
         receive=lambda: desk.receive(
             lambda c, write: _look(desk, c, wanted, write), lambda look: _unattended(desk, wanted.name, look)
         ),
-        ready_at=lambda: desk.read(lambda c: _ready_at(desk, c, queues.load(c, wanted.name))),
+        ready_at=lambda: desk.read_messages(lambda c: _ready_at(desk, c, queues.load(c, wanted.name))),
         particular=wanted.attempt is not None,
     )
     return without_empty({"Messages": await desk.polls.receive(source, wanted.wait)})

@@ -86,7 +86,13 @@ class Commits:
         jobs = [one[:2] for one in waiting] if lone is None else [(lone, waiting[0][1])]
         if not jobs:
             return
-        if not self._at_once(jobs):
+        try:
+            done = self._at_once(jobs)
+        except BaseException:  # a signal's handler raised: whether it was committed isn't known
+            for _, future in jobs:
+                future.cancel()
+            raise
+        if not done:
             for _, future in jobs:
                 future.set_result(_ELSEWHERE)
         elif lone is not None:

@@ -22,6 +22,7 @@ import msgspec
 from fanfold import sql
 from fanfold.connection_thread import Operation, T
 from fanfold.database import Database
+from fanfold.errors import StorageCorruptError
 
 DEFERRABLE: Final = ("add", "add_loose", "count", "delete", "lease", "promote", "remember")
 """The statements of `messages.sql` that may be deferred. They lie in files by these names, with their parameters."""
@@ -100,5 +101,11 @@ async def read(database: Database, operation: Operation[T]) -> T:
 
 
 def _run(connection: sqlite3.Connection, written: bytes) -> None:
-    for statement, rows in _decode(written):
-        connection.executemany(_RUN[statement], rows)
+    try:
+        statements = [(_RUN[name], rows) for name, rows in _decode(written)]
+    except (KeyError, msgspec.DecodeError) as error:
+        raise StorageCorruptError(
+            f"a change left statements that this Fanfold doesn't know ({error!r}); upgrade Fanfold"
+        ) from error
+    for statement, rows in statements:
+        connection.executemany(statement, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -64,7 +65,11 @@ class Desk:
         return _unless_refused(await self.commits.write(settled(_refusing(operation))))
 
     async def read(self, operation: Operation[T]) -> T:
-        """Run an operation that changes nothing."""
+        """Run an operation that changes nothing, and doesn't look at messages."""
+        return _unless_refused(await asyncio.wrap_future(self.database.read(_refusing(operation))))
+
+    async def read_messages(self, operation: Operation[T]) -> T:
+        """Run an operation that changes nothing: behind what was deferred, which is messages only."""
         return _unless_refused(await deferred.read(self.database, _refusing(operation)))
 
     async def change(self, decide: Change[T]) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from fanfold import ids
@@ -27,6 +28,7 @@ from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.errors import SqsError
 from fanfold.engine.mover import Mover
 from fanfold.engine.polling import LongPolls
+from fanfold.errors import StorageError
 
 __all__ = ["CallContext", "SqsEngine", "SqsError"]
 
@@ -122,7 +124,8 @@ class SqsEngine:
             self._open = False
             self.end_polls()
             await self._mover.stop()
-            await asyncio.wrap_future(self._database.write(deferred.carry_out))
+            with suppress(StorageError):  # a full disk, say: whoever opens the file next does it
+                await asyncio.wrap_future(self._database.write(deferred.carry_out))
             await asyncio.to_thread(self._desk.doorbell.close)
             await asyncio.to_thread(self._database.close)
 
