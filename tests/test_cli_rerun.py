@@ -84,6 +84,14 @@ def test_what_was_asked_for_runs_again_and_nothing_else(app, fan_out_id, runs, a
     assert fan_out.generation == 1
 
 
+def test_what_waits_already_is_told_apart(app, fan_out_id):
+    assert rerun(fan_out_id, "--yes").stdout.splitlines()[-1] == "1 task(s) sent."
+    assert rerun(fan_out_id, "good", "--yes").stdout.splitlines() == [
+        "to run again of 2: 1 task(s): good",
+        "1 task(s) sent. 1 that waited already were sent again, too.",
+    ]
+
+
 def test_where_all_went_well_there_is_nothing_to_run(app, fan_out_id):
     app.enqueue("doc-2", ["good"], event_id="7")
     testing.drain(app)

@@ -278,6 +278,20 @@ async def test_what_failed_is_run_again_and_the_fan_out_folds_again(app):
     assert (await app.enqueue_async("doc-1", ["a", "b"], event_id="7")).settled == 2
 
 
+async def test_what_waits_already_when_more_is_run_again_runs_and_dies_once(app):
+    died = []
+    declare(app, "a", "b", failing=["b"])
+    app.on_task_dead(lambda task_name: died.append(task_name))
+    fan_out = app.fan_out((await app.enqueue_async("doc-1", ["a", "b"])).fan_out_id)
+    await drain_async(app)
+    assert await fan_out.rerun_async() == 1
+    assert await fan_out.rerun_async("a", failed_only=False) == 2
+    assert [(task.task_name, task.generation) for task in await fan_out.tasks_async()] == [("a", 2), ("b", 1)]
+    await drain_async(app)
+    assert died == ["b", "b"]
+    assert await app.dead_letters.group_async("task") == {"b": 2}
+
+
 async def test_an_event_that_comes_again_while_its_fan_out_is_run_again_runs_nothing_twice(app):
     runs = []
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import random
 
@@ -47,6 +48,7 @@ class Site:
         self.refused = {}
         self.duplicates = ()
         self.opened = Opened(generation=0, states={})
+        self.records = []
         self.failing = {}
         self.heard = Heard()
         self.registry = Registry()
@@ -64,6 +66,9 @@ class Site:
         self._step("open")
         self.plans.append(plan)
         return self.opened
+
+    async def tasks(self, fan_out_id):
+        return self.records
 
     async def send(self, messages):
         self._step("send")
@@ -164,12 +169,23 @@ async def test_of_an_event_that_is_all_over_nothing_is_sent(site):
     assert (done.sent, done.settled) == (0, 3)
 
 
-async def test_in_a_later_generation_the_messages_have_its_number_and_new_deduplication_ids(site):
+async def test_in_a_later_generation_each_message_is_of_its_tasks_generation_and_configuration(site):
+    """The queue has it by the id of that, and an edit that was made for it isn't undone."""
     await site.producer.enqueue("doc-1", NAMES, event_id="1")
     site.opened = Opened(generation=2, states={})
-    await site.producer.enqueue("doc-1", NAMES, event_id="1")
-    assert [body["generation"] for body in site.bodies] == [0, 0, 0, 2, 2, 2]
-    assert len({message.deduplication_id for message in site.messages}) == 6
+    site.records = [
+        waiting("a"),
+        waiting("b", generation=1),
+        dataclasses.replace(waiting("c", {"edited": True}, generation=2), state=TaskState.FAILED),
+        dataclasses.replace(waiting("d", generation=2), state=TaskState.DEAD),
+    ]
+    again = await site.producer.enqueue("doc-1", NAMES, event_id="1")
+    assert again.sent == 3
+    first, second = site.sends
+    assert [body["generation"] for body in site.bodies] == [0, 0, 0, 0, 1, 2]
+    assert second[0].deduplication_id == first[0].deduplication_id
+    assert len({message.deduplication_id for message in site.messages}) == 5
+    assert site.bodies[-1]["task_config"] == {"edited": True}
     assert site.noted[1] == 2
 
 
@@ -381,8 +397,8 @@ async def test_a_mistake_in_the_last_piece_is_found_before_the_first_is_sent(sit
 # Sending again, and folds.
 
 
-def waiting(name, config=None):
-    return TaskRecord(task_name=name, task_config=config or {}, state=TaskState.PENDING)
+def waiting(name, config=None, generation=0):
+    return TaskRecord(task_name=name, task_config=config or {}, state=TaskState.PENDING, generation=generation)
 
 
 async def test_what_waits_is_sent_again_with_the_ids_that_it_had(site):

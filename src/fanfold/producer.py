@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from fanfold import codec, ids
@@ -22,6 +23,7 @@ from fanfold.model import (
     Message,
     SendResult,
     Task,
+    TaskRecord,
     TaskSpec,
     TaskState,
 )
@@ -88,17 +90,15 @@ class Producer:
         group_by = self._group_by_of(options.order_by)
         ready = self._checked(plan, group_by)
         opened = await self._ledger.open(plan) if self._ledger is not None else Opened(generation=0, states={})
-        waiting = [spec for spec in plan.tasks if not opened.states.get(spec.name, TaskState.PENDING).terminal]
-        if len(waiting) != len(plan.tasks) or opened.generation:
-            ready = ()  # what was encoded isn't what is to be sent
-        duplicates = await self._send(_header(plan, opened.generation), waiting, group_by, ready)
+        names, messages = await self._waiting(plan, opened, group_by, ready)
+        duplicates = await self._send(_header(plan, opened.generation), names, messages)
         report = Enqueued(
             fan_out_id=plan.fan_out_id,
             entity_id=entity_id,
             total_tasks=len(plan.tasks),
-            sent=len(waiting),
+            sent=len(names),
             duplicates=duplicates,
-            settled=len(plan.tasks) - len(waiting),
+            settled=len(plan.tasks) - len(names),
         )
         self._telemetry.emit(
             "fan_out.enqueued",
@@ -117,9 +117,9 @@ class Producer:
         Raises:
             FanOutIncompleteError: the queue didn't accept some.
         """
-        specs = [TaskSpec(record.task_name, record.task_config) for record in unsent.tasks]
-        await self._send(unsent.fan_out.task(""), specs, self._group_by_of(unsent.order_by), ())
-        return len(specs)
+        header, names = unsent.fan_out.task(""), [record.task_name for record in unsent.tasks]
+        await self._send(header, names, self._messages(header, unsent.tasks, self._group_by_of(unsent.order_by)))
+        return len(names)
 
     async def announce(self, task: Task, generation: int) -> None:
         """Send the fold of the fan-out that `task` belongs to. Sending it twice makes one fold.
@@ -196,18 +196,34 @@ class Producer:
         collections.deque(messages, maxlen=0)
         return ()
 
-    async def _send(
-        self, header: Task, specs: Sequence[TaskSpec], group_by: ids.GroupBy, ready: Sequence[Message]
-    ) -> int:
+    async def _waiting(
+        self, plan: Plan, opened: Opened, group_by: ids.GroupBy, ready: Sequence[Message]
+    ) -> tuple[list[str], Iterable[Message]]:
+        """What is to be sent of a plan: names and messages. `ready` are those of the whole one, or none."""
+        header = _header(plan, opened.generation)
+        if self._ledger is not None and opened.generation:
+            records = [record for record in await self._ledger.tasks(plan.fan_out_id) if not record.state.terminal]
+            return [record.task_name for record in records], self._messages(header, records, group_by)
+        specs = [spec for spec in plan.tasks if not opened.states.get(spec.name, TaskState.PENDING).terminal]
+        names = [spec.name for spec in specs]
+        if ready and len(specs) == len(plan.tasks):
+            return names, ready
+        encode = self._encoder(header, group_by).encode
+        return names, (encode(spec.name, spec.config) for spec in specs)
+
+    def _messages(self, header: Task, records: Sequence[TaskRecord], group_by: ids.GroupBy) -> Iterator[Message]:
+        """The messages of recorded tasks, each of its own generation: the queue may still have it by the id of that."""
+        generations = {record.generation for record in records}
+        encoders = {g: self._encoder(dataclasses.replace(header, generation=g), group_by) for g in generations}
+        return (encoders[record.generation].encode(record.task_name, record.task_config) for record in records)
+
+    async def _send(self, header: Task, names: Sequence[str], messages: Iterable[Message]) -> int:
         """Send what waits, piece by piece, and note that it is sent; answers how many the queue knew already."""
-        encode = None if ready else self._encoder(header, group_by).encode
-        fan_out_id, duplicates = str(header.fan_out_id), 0
-        for at in range(0, len(specs), _PIECE):
-            piece = specs[at : at + _PIECE]
-            messages = [encode(spec.name, spec.config) for spec in piece] if encode is not None else ready
-            results = await self._broker.send(messages)
-            not_tried = [spec.name for spec in specs[at + _PIECE :]]
-            self._raise_unsent(fan_out_id, [spec.name for spec in piece], results, not_tried)
+        fan_out_id, duplicates, coming = str(header.fan_out_id), 0, iter(messages)
+        for at in range(0, len(names), _PIECE):
+            piece = names[at : at + _PIECE]
+            results = await self._broker.send(list(itertools.islice(coming, len(piece))))
+            self._raise_unsent(fan_out_id, piece, results, names[at + _PIECE :])
             duplicates += sum(result.duplicate is True for result in results)
         if self._ledger is not None:
             await self._note_sent(self._ledger, fan_out_id, header.generation)

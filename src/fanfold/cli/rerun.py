@@ -54,7 +54,9 @@ def rerun(
         if agreed(f"to run again of {fan_out.total_tasks}", over, dry_run=dry_run, yes=yes, quiet=as_json):
             sent = app.fan_out(fan_out_id).rerun(*task_names, failed_only=failed_only)
     record = {"fan_out_id": fan_out_id, "to_run": [task.task_name for task in over], "sent": sent}
-    report(f"{sent} task(s) sent.", record, dry_run=dry_run, as_json=as_json)
+    waited = max(0, sent - len(over))
+    text = f"{sent - waited} task(s) sent." + (f" {waited} that waited already were sent again, too." if waited else "")
+    report(text, record, dry_run=dry_run, as_json=as_json)
 
 
 def _failed_only(task_names: Sequence[str], *, failed: bool, everything: bool) -> bool:
