@@ -84,7 +84,7 @@ def test_what_was_asked_for_runs_again_and_nothing_else(app, fan_out_id, runs, a
     assert fan_out.generation == 1
 
 
-def test_what_waits_already_is_told_apart(app, fan_out_id):
+def test_what_waits_already_is_told_apart(fan_out_id):
     assert rerun(fan_out_id, "--yes").stdout.splitlines()[-1] == "1 task(s) sent."
     assert rerun(fan_out_id, "good", "--yes").stdout.splitlines() == [
         "to run again of 2: 1 task(s): good",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import urllib.request
 
 import boto3
@@ -183,10 +185,25 @@ def test_requests_are_logged_on_demand_without_secrets_or_bodies(file, form):
         sqs.close()
         written = server.end()
     [line] = written.splitlines()
-    for word in ("request.served", "SendMessage", "orders.fifo", "AKOPERATOR", "200"):
+    for word in ("request.served", "127.0.0.1:", "SendMessage", "orders.fifo", "AKOPERATOR", "200"):
         assert word in line
     assert sent["ResponseMetadata"]["RequestId"] in line
     assert not any(word in written for word in ("confidential", "Signature", *SECRETS.values()))
+
+
+def test_what_is_no_request_is_logged_too(file):
+    with fanfold_server(file, "--log-requests") as server:
+        host, _, port = server.url.rpartition("/")[2].partition(":")
+        with socket.create_connection((host, int(port))) as client, client.makefile("rb") as answer:
+            client.sendall(b"nonsense\r\n\r\n")
+            told = answer.read().decode()
+            name = client.getsockname()[1]
+        health(server.url)
+        refused, looked = server.end().splitlines()
+    request_id = re.search("x-amzn-requestid: (.*)\r\n", told)[1]
+    for word in (request_id, f"client=127.0.0.1:{name}", "status=400"):
+        assert word in refused
+    assert "path=/health" in looked
 
 
 def test_without_that_nothing_is_logged(file):

@@ -166,7 +166,7 @@ async def quiet(wire):
 
 async def say(pieces):
     """Send pieces over a connection; answers what came back."""
-    wire, every = Wire(), Connections(application(FakeEngine()).begin, most=1, scheme="http")
+    wire, every = Wire(), Connections(application(FakeEngine()), most=1, scheme="http")
     connection = Connection(every)
     connection.connection_made(wire)
     for piece in pieces:

@@ -281,7 +281,11 @@ async def test_what_failed_is_run_again_and_the_fan_out_folds_again(app):
 async def test_what_waits_already_when_more_is_run_again_runs_and_dies_once(app):
     died = []
     declare(app, "a", "b", failing=["b"])
-    app.on_task_dead(lambda task_name: died.append(task_name))
+
+    @app.on_task_dead
+    async def note(task_name):
+        died.append(task_name)
+
     fan_out = app.fan_out((await app.enqueue_async("doc-1", ["a", "b"])).fan_out_id)
     await drain_async(app)
     assert await fan_out.rerun_async() == 1

@@ -67,7 +67,7 @@ class Site:
         self.plans.append(plan)
         return self.opened
 
-    async def tasks(self, fan_out_id):
+    async def tasks(self, fan_out_id):  # noqa: ARG002 - a ledger has many
         return self.records
 
     async def send(self, messages):

@@ -44,10 +44,12 @@ class Wire(Protocol):
 
 
 class Visit(Struct):
-    """One request on its way, for the log."""
+    """One request on its way, for the log; without a method where none could be read."""
 
     request_id: str
+    client: str = ""
     method: str = ""
+    path: str = ""
     action: str = ""
     queue: str = ""
     key_id: str = ""
@@ -76,7 +78,7 @@ class Application:
         report: Callable[[Visit], None] = lambda _visit: None,
         new_id: Callable[[], str] | None = None,
     ) -> None:
-        """`report` hears of each request as it is answered; `health` answers `GET /health`, given the waiting polls."""
+        """`report` hears of each answer; `health` answers `GET /health`, given the number of waiting polls."""
         self.engine = engine
         self.guard = guard
         self.health = health
@@ -88,6 +90,12 @@ class Application:
     def begin(self, head: Request) -> Exchange:
         """A request whose head has come."""
         return Exchange(self, head)
+
+    def refuse(self, status: int, client: str) -> Response:
+        """The answer to what is no request, or comes too late, or is one connection too many."""
+        visit = Visit(self.new_id(), client, status=status)
+        self.report(visit)
+        return Response(status, b"", request_id=visit.request_id)
 
 
 class Exchange:
@@ -101,7 +109,7 @@ class Exchange:
         self._application = application
         self._head = head
         self._started = time.perf_counter()
-        self._visit = Visit(application.new_id(), head.method)
+        self._visit = Visit(application.new_id(), head.client, head.method, head.path)
         self._wire = _wire(head.headers)
         self._body = Body(application.room)
         self._client = Client()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 import httptools
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._all = connections
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
+        self._client = ""
         self._parser = httptools.HttpRequestParser(self)
         self._reading_since: float | None = None
         self._writing_since: float | None = None
@@ -71,6 +73,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take it, or refuse it where there are too many."""
         self._transport = transport
+        self._client = _address(transport.get_extra_info("peername"))
         self._reading_since = self._loop.time()
         if not self._all.add(self):
             self._refuse(503)
@@ -152,7 +155,7 @@ class Connection(asyncio.Protocol):
         if self._parser.should_upgrade() and self._has_body():
             self._refuse(501)  # httptools takes what follows for the other protocol's, and we would for a request
             return
-        self._coming = coming = self._all.begin(self._request())
+        self._coming = coming = self._all.serving.begin(self._request())
         if coming.refused is not None:
             self._answer_early(coming, coming.refused)
         elif "expect" in self._headers:
@@ -213,9 +216,16 @@ class Connection(asyncio.Protocol):
     def _request(self) -> Request:
         path, query = _target(self._url)
         if "host" not in self._headers:
-            self._headers["host"] = _address(self._transport)
+            self._headers["host"] = _address(self._transport.get_extra_info("sockname"))
         self._method = self._parser.get_method().decode("latin-1")
-        return Request(method=self._method, path=path, query=query, headers=self._headers, scheme=self._all.scheme)
+        return Request(
+            method=self._method,
+            path=path,
+            query=query,
+            headers=self._headers,
+            scheme=self._all.scheme,
+            client=self._client,
+        )
 
     def _turn(self, served: Served) -> _Turn:
         return _Turn(served, self._parser.should_keep_alive(), self._method == "HEAD")
@@ -267,7 +277,7 @@ class Connection(asyncio.Protocol):
         """Say why and close, after the answers to what came before; nothing more is read."""
         self._last = True
         if self._current is None and not self._waiting and self._writing_since is None:
-            self._transport.write(answers.encoded(Response(status, b""), keep=False))
+            self._transport.write(answers.encoded(self._all.serving.refuse(status, self._client), keep=False))
             self._close()
         else:
             self._refusal = status
@@ -288,7 +298,9 @@ def _target(url: bytes) -> tuple[str, str]:
     return path, query
 
 
-def _address(transport: asyncio.Transport) -> str:
-    """What a client that sends no Host has called us, as far as we know."""
-    host, port = transport.get_extra_info("sockname")[:2]
+def _address(name: Sequence[Any] | None) -> str:
+    """An end of a connection, as sockets name it; a client that sends no Host has called us by ours."""
+    if not name:  # it was gone before we looked
+        return ""
+    host, port = name[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from fanfold.endpoint.exchange import Request, Response
@@ -28,14 +27,24 @@ class Served(Protocol):
         """The answer; None for nobody."""
 
 
+class Serving(Protocol):
+    """What requests are handed to: `application.Application`."""
+
+    def begin(self, head: Request, /) -> Served:
+        """A request whose head has come."""
+
+    def refuse(self, status: int, client: str) -> Response:
+        """The answer to what is no request, or comes too late, or is one connection too many."""
+
+
 class Connections:
     """All connections of a server, and what they have in common.
 
-    `begin` takes a request's head; `most` is how many connections there may be at once; `scheme` http or https.
+    `most` is how many connections there may be at once; `scheme` http or https.
     """
 
-    def __init__(self, begin: Callable[[Request], Served], *, most: int, scheme: str) -> None:
-        self.begin = begin
+    def __init__(self, serving: Serving, *, most: int, scheme: str) -> None:
+        self.serving = serving
         self.most = most
         self.scheme = scheme
         self.header_names = HeaderNames()

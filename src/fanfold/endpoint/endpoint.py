@@ -110,11 +110,18 @@ class Endpoint(Service):
         return Application(self._engine, guard, health=health)
 
     def _report(self, visit: Visit) -> None:
-        said = {"action": visit.action, "queue": visit.queue, "key": visit.key_id, "error": visit.error}
+        said = {
+            "client": visit.client,
+            "method": visit.method,
+            "path": "" if visit.action else visit.path,
+            "action": visit.action,
+            "queue": visit.queue,
+            "key": visit.key_id,
+            "error": visit.error,
+        }
         self._telemetry.emit(
             "request.served",
             id=visit.request_id,
-            method=visit.method,
             status=visit.status,
             seconds=visit.seconds,
             **{name: value for name, value in said.items() if value},

@@ -13,7 +13,7 @@ class Request(Struct, frozen=True, kw_only=True):
     """An HTTP request: its head, and its body once that was read.
 
     `path` is as the client sent it, percent-encoded; so is `query`. Header names are lower case; a header that came
-    several times has its values joined by commas, as signatures have it.
+    several times has its values joined by commas, as signatures have it. `client` is its address, for the log.
     """
 
     method: str
@@ -22,6 +22,7 @@ class Request(Struct, frozen=True, kw_only=True):
     headers: Headers
     body: bytes = b""
     scheme: str = "http"
+    client: str = ""
 
     @property
     def on_queue(self) -> bool:

@@ -7,11 +7,10 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from fanfold.endpoint.connections import READ_SECONDS, Connection
-from fanfold.endpoint.crowd import Connections, Served
-from fanfold.endpoint.exchange import Request
+from fanfold.endpoint.crowd import Connections, Serving
 from fanfold.errors import ConfigurationError
 from fanfold.service import Deadline, Service
 
@@ -22,13 +21,6 @@ _LOOK_SECONDS: Final = 1.0
 """Between two looks for clients that are late."""
 _RING_AGAIN: Final = 0.02
 """Seconds between two calls of `end_polls` while the server stops: a poll may begin just after one."""
-
-
-class Serving(Protocol):
-    """What requests are handed to: `Application`."""
-
-    def begin(self, head: Request) -> Served:
-        """A request whose head has come."""
 
 
 class HttpServer(Service):
@@ -65,7 +57,7 @@ class HttpServer(Service):
         self._looking: asyncio.Task[None] | None = None
 
     async def _start(self) -> None:
-        connections = Connections(self._application.begin, most=_connections(), scheme="https" if self._tls else "http")
+        connections = Connections(self._application, most=_connections(), scheme="https" if self._tls else "http")
         loop, patience = asyncio.get_running_loop(), READ_SECONDS if self._tls else None
         for bound in self._sockets:
             listener = await loop.create_server(
