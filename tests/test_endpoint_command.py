@@ -81,6 +81,7 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
 @pytest.mark.parametrize("name", ["with space", "x" * 81, "a.b"])
 def test_a_queue_that_sqs_would_not_create_is_refused(file, name):
     assert f"--create {name}" in refusal(file, "--listen", "127.0.0.1:0", "--create", name)
+    assert not file.exists()
 
 
 def test_the_start_line_for_scripts_says_where(file):
@@ -107,6 +108,7 @@ def test_created_queues_have_dead_letter_queues_and_creating_them_again_changes_
     }
     assert names["orders.fifo"]["VisibilityTimeout"] == "77"
     assert "RedrivePolicy" not in names["orders-dlq.fifo"]
+    assert {found["MessageRetentionPeriod"] for found in attributes} == {"1209600"}
 
 
 def test_health_counts_and_tells_no_names(file):

@@ -48,7 +48,8 @@ def test_without_either_there_are_none():
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o620])
 def test_a_file_that_others_can_get_at_is_refused(tmp_path, mode):
-    assert "chmod 600" in refusal(written(tmp_path / "keys.toml", TOML, mode))
+    path = written(tmp_path / "keys.toml", TOML, mode)
+    assert refusal(path) == f"--keys {path}: its mode {mode:o} lets other users at the secrets; chmod 600 {path}"
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

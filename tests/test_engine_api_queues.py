@@ -124,7 +124,7 @@ class TestFinding:
 
     async def test_there_are_no_other_actions(self, api):
         assert await api.refused("DropQueue") == (
-            "InvalidAction",
+            "UnknownOperationException",
             "The action DropQueue is not valid for this endpoint.",
         )
 
@@ -147,6 +147,7 @@ class TestListing:
             ("a-", ["a-1", "a-2", "a-3"]),
             ("a.", ["a.fifo"]),
             ("a.fifo", ["a.fifo"]),
+            ("a.fifo.", []),
             ("", ["A-1", "a-1", "a-2", "a-3", "a.fifo", "b-1"]),
             ("c", []),
             ("%", []),

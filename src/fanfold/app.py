@@ -255,7 +255,10 @@ class Fanfold(Declarations):
             raise ConfigurationError("this application declares no task; decorate a function with @app.task(...)")
         parts = await self._open()
         if self.registry.folds and parts.ledger is None:
-            raise NoLedgerError("on_complete needs a ledger, which alone knows that all tasks are done; give ledger=…")
+            raise NoLedgerError(
+                "on_complete needs a ledger, which alone knows that all tasks are done; give ledger=…, --ledger or "
+                "FANFOLD_LEDGER"
+            )
         if self.completions is not None:
             self.completions.prepare()
         now = self.settings

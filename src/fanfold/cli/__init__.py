@@ -56,7 +56,8 @@ def main() -> None:
       fanfold serve tasks.db                     the embedded queue as an SQS endpoint, for other languages
 
     Where queue and ledger are is said by the application, by --queue-url and --ledger, or by FANFOLD_QUEUE_URL (or
-    SQS_TASK_QUEUE_URL) and FANFOLD_LEDGER. Exit codes: 0 fine, 1 an error, 2 wrong usage, 130 interrupted by Ctrl-C.
+    SQS_TASK_QUEUE_URL) and FANFOLD_LEDGER. Exit codes: 0 fine, 1 an error, 2 wrong usage, 130 interrupted by Ctrl-C; a
+    command that has more says so in its --help.
     """
 
 

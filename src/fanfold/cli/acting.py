@@ -19,7 +19,7 @@ _SHOWN: Final = 10
 
 _OPTIONS: Final = (
     click.option("--dry-run", is_flag=True, help="Say what would happen, and do nothing."),
-    click.option("--yes", is_flag=True, help="Don't ask first."),
+    click.option("--yes", "-y", is_flag=True, help="Don't ask first."),
 )
 
 

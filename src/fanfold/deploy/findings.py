@@ -74,7 +74,7 @@ class Seen:
     @property
     def dlq_name(self) -> str:
         """The dead letter queue's name, or what provisioning would call it."""
-        return (self.dlq_url or self.name.replace(".fifo", "-dlq.fifo")).rsplit("/", 1)[-1]
+        return (self.dlq_url or f"{self.name.removesuffix('.fifo')}-dlq.fifo").rsplit("/", 1)[-1]
 
     @property
     def account(self) -> str:

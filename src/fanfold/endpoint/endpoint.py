@@ -48,6 +48,8 @@ class Plan:
             )
         if (self.certificate is None) != (self.private_key is None):
             raise ConfigurationError("TLS takes both --certificate FILE and --private-key FILE; give both or neither")
+        for name in self.create:
+            queues.check_name(name)
 
 
 class Endpoint(Service):

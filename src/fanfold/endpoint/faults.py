@@ -60,11 +60,6 @@ def malformed(text: str) -> SqsError:
     return SqsError("SerializationException", text)
 
 
-def unknown_action(action: str) -> SqsError:
-    """There is no such action."""
-    return SqsError("UnknownOperationException", f"The action {action} is not valid for this endpoint.")
-
-
 def no_action() -> SqsError:
     """Nothing says that this is a request at all."""
     return SqsError(NO_ACTION, "The request names no action", status=404)

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final, TypedDict
 import msgspec
 
 from fanfold.endpoint.exchange import Request, Response
-from fanfold.endpoint.faults import code_of, fault_of, malformed, type_of, unknown_action
+from fanfold.endpoint.faults import code_of, fault_of, malformed, type_of
 from fanfold.endpoint.model import Shape, element, members, sqs_model
-from fanfold.engine.errors import SqsError
+from fanfold.engine.errors import SqsError, invalid_action
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.0"
 _HEADERS: Final = {"content-type": CONTENT_TYPE}
@@ -68,7 +68,7 @@ def _known(target: str) -> tuple[str, Callable[[bytes], Any]]:
     """The action of a target, and what decodes its requests. Raises SqsError; only what is there is kept."""
     action = target.removeprefix(_TARGET_PREFIX)
     if action not in sqs_model().actions or not target.startswith(_TARGET_PREFIX):
-        raise unknown_action(target)
+        raise invalid_action(target)
     return action, msgspec.json.Decoder(_type(sqs_model().actions[action].input)).decode
 
 

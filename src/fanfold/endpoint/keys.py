@@ -53,15 +53,15 @@ def load(path: Path | None, environ: Mapping[str, str]) -> tuple[Key, ...]:
 def _of_file(path: Path) -> Iterable[_Entry]:
     try:
         mode = path.stat().st_mode
-        if mode & _OTHERS:
-            raise ConfigurationError(
-                f"--keys {path}: its mode {stat.S_IMODE(mode):o} lets other users at the secrets; chmod 600 {path}"
-            )
-        return msgspec.convert(_read(path), _File).keys
+        if not mode & _OTHERS:
+            return msgspec.convert(_read(path), _File).keys
     except OSError as error:
         raise ConfigurationError(f"--keys {path}: {error.strerror}; name a readable TOML or JSON file") from error
     except (ValueError, msgspec.ValidationError) as error:
         raise ConfigurationError(f"--keys {path}: {error}; write [[keys]] with id, secret and role") from None
+    raise ConfigurationError(
+        f"--keys {path}: its mode {stat.S_IMODE(mode):o} lets other users at the secrets; chmod 600 {path}"
+    )
 
 
 def _read(path: Path) -> Any:

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from fanfold.endpoint import forms, xml
 from fanfold.endpoint.exchange import Request, Response
-from fanfold.endpoint.faults import NO_ACTION, code_of, fault_of, no_action, unknown_action
+from fanfold.endpoint.faults import NO_ACTION, code_of, fault_of, no_action
 from fanfold.endpoint.model import sqs_model
-from fanfold.engine.errors import SqsError
+from fanfold.engine.errors import SqsError, invalid_action
 
 CONTENT_TYPE: Final = "text/xml"
 _HEAD: Final = '<?xml version="1.0"?>'
@@ -29,7 +29,7 @@ def parse(request: Request) -> tuple[str, dict[str, Any]]:
     action = form["Action"]
     known = sqs_model().actions.get(action)
     if known is None or (request.on_queue and action in _NOT_ON_QUEUES):
-        raise unknown_action(action)
+        raise invalid_action(action)
     return action, forms.bind(known.input, form)
 
 

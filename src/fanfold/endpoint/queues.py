@@ -6,14 +6,18 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fanfold import limits
 from fanfold.endpoint.polls import Receiver
 from fanfold.engine.errors import SqsError
+from fanfold.engine.queues import is_name
 from fanfold.engine.service import CallContext
 from fanfold.errors import ConfigurationError
 
 MAX_RECEIVES: Final = 100
 """Receives before a message is set aside. A backstop for crash loops, well above the attempts of any application."""
 _FIFO: Final = ".fifo"
+_KEPT: Final = {"MessageRetentionPeriod": str(limits.MAX_RETENTION)}
+"""SQS keeps messages four days where nobody says otherwise, and then loses them in silence."""
 
 
 def dead_letter_name(name: str) -> str:
@@ -21,18 +25,29 @@ def dead_letter_name(name: str) -> str:
     return name.removesuffix(_FIFO) + "-dlq" + (_FIFO if name.endswith(_FIFO) else "")
 
 
+def check_name(name: str) -> None:
+    """Raises ConfigurationError where SQS has no queues of that name, or none of its dead letter queue's."""
+    if not is_name(name) or not is_name(dead_letter_name(name)):
+        raise ConfigurationError(
+            f"--create {name}: a queue's name has letters, digits, hyphens and underscores, and its dead letter "
+            "queue's at most 80 characters, with -dlq and .fifo"
+        )
+
+
 async def create(engine: Receiver, name: str, context: CallContext) -> str:
     """Create a queue that redrives to a dead letter queue of its own; answers its URL. One that is there stays.
 
+    What is created keeps messages for 14 days, as long as SQS can.
+
     Raises:
-        ConfigurationError: SQS has no queues of that name.
+        ConfigurationError: SQS refuses to.
     """
     try:
-        dead = await _ensure(engine, dead_letter_name(name), {}, context)
+        dead = await _ensure(engine, dead_letter_name(name), _KEPT, context)
         asked = {"QueueUrl": dead, "AttributeNames": ["QueueArn"]}
         arn = (await engine.call("GetQueueAttributes", asked, context))["Attributes"]["QueueArn"]
         policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})
-        return await _ensure(engine, name, {"RedrivePolicy": policy}, context)
+        return await _ensure(engine, name, {"RedrivePolicy": policy, **_KEPT}, context)
     except SqsError as error:
         raise ConfigurationError(f"--create {name}: {error.message}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -15,6 +16,8 @@ from fanfold.engine.policies import Redrive, show_redrive
 from fanfold.engine.queues import NewQueue, Queue
 
 _MOST_RESULTS: Final = 1000
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{0,80}")
+"""What a queue's name can begin with."""
 _BAD_NAME: Final = "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
 _BAD_FIFO_NAME: Final = (
     "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, must end with .fifo "
@@ -47,7 +50,7 @@ async def get_queue_url(desk: Desk, request: Request, context: CallContext) -> A
 async def list_queues(desk: Desk, request: Request, context: CallContext) -> Answer:
     """ListQueues: in the order of names, in pages where MaxResults asks for them."""
     prefix: str = request.get("QueueNamePrefix") or ""
-    if not _could_begin(prefix):
+    if not _PREFIX.fullmatch(prefix):
         return {}
 
     def listed(connection: sqlite3.Connection, after: str | None, most: int) -> list[str]:
@@ -122,10 +125,6 @@ def _check_same(desk: Desk, queue: Queue, asked: Mapping[str, str], redrive: Red
             wanted = show_redrive(desk.arn(redrive.target), redrive.most)
         if present.get(name, "") != wanted:
             raise errors.queue_exists(name)
-
-
-def _could_begin(prefix: str) -> bool:
-    return not prefix or queues.is_name(prefix) or queues.is_name(prefix.rstrip(".fio") + "x")
 
 
 async def _page(

@@ -33,12 +33,11 @@ class CallContext:
     """What a call knows beside its request.
 
     `base_url` is what queue URLs in answers begin with ("http://127.0.0.1:9324"). `trace_header` becomes the
-    AWSTraceHeader of what is sent. `rights` are the caller's; the endpoint has applied them already.
+    AWSTraceHeader of what is sent.
     """
 
     base_url: str
     trace_header: str | None = None
-    rights: object = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

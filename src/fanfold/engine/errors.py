@@ -113,4 +113,4 @@ def not_found(text: str) -> SqsError:
 
 def invalid_action(action: str) -> SqsError:
     """There is no such action."""
-    return SqsError("InvalidAction", f"The action {action} is not valid for this endpoint.")
+    return SqsError("UnknownOperationException", f"The action {action} is not valid for this endpoint.")
