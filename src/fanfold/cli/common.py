@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
@@ -203,6 +204,6 @@ def _module(name: str, target: str) -> ModuleType:
 
 def _own_frames(error: BaseException) -> str:
     """Where the application's module failed, without the import machinery's frames and ours."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
+    ours, frames = str(Path(__file__).parents[1]), traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(ours) and "importlib" not in frame.filename]
     return "".join(traceback.format_list(own)).rstrip()

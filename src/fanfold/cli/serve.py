@@ -89,15 +89,16 @@ def serve(
     the queue's URL. On loopback without keys, any credentials are good. With keys, every request's signature is
     checked.
 
-    What a client was told is accepted is on the disk: it survives a kill and a power loss. Several servers, and
+    What a client was told is accepted is on the disk: it survives a kill and a power loss (with FILE as
+    sqlite:///tasks.db?synchronous=NORMAL a kill, and calls are faster). Several servers, and
     programs that use FILE directly, may share it. SIGTERM or Ctrl-C stops it in order: waiting polls are answered,
     requests under way finish. A second one stops it at once; nothing accepted is lost either way.
     """
     logs.set_up(log_level, log_format)
     settings = resolve({"region": region, "grace": grace})
-    address = parse_sqlite(file) if is_sqlite(file) else SqliteUrl(path=Path(file))
+    address = parse_sqlite(file) if is_sqlite(file) or "://" in file else SqliteUrl(path=Path(file))
     plan = _plan(address, settings.region or "us-east-1", options)
-    from fanfold.endpoint.process import run_endpoint  # noqa: PLC0415 - as above
+    from fanfold.endpoint.process import run_endpoint  # noqa: PLC0415 - the other commands needn't load the server
 
     run_endpoint(plan, grace=settings.grace, on_start=_announce_json if as_json else _announce)
 
