@@ -49,7 +49,8 @@ def refused(code: str, text: str, *, status: int, action: str, queue_url: str) -
     if "AccessDenied" in code or code == "AuthorizationError":
         return _missing_permission(text, action, queue_url)
     if code.startswith(_BAD_CREDENTIALS):
-        return CredentialsError(f"AWS refused the credentials ({code}): {text.rstrip('.')}. Renew them or check the role")
+        said = text.rstrip(".")
+        return CredentialsError(f"AWS refused the credentials ({code}): {said}. Renew them or check the role")
     if status >= _SERVER_ERROR or status == _TOO_MANY or passing(code):
         return BrokerUnavailableError(f"{action} on {queue_url}: {code}: {text}")
     return BrokerError(f"{action} on {queue_url}: {code}: {text}")
