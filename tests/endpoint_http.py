@@ -38,6 +38,12 @@ class Connection:
     def ask(self, action, payload=None):
         self.say(request(action, payload))
 
+    async def flood(self):
+        """Say more and more, until the server has it no longer."""
+        while True:
+            self.say(b"x" * 100_000)
+            await self.writer.drain()
+
     async def answer(self):
         head = await self.reader.readuntil(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")

@@ -128,11 +128,16 @@ def test_without_keys_programs_on_this_machine_are_served(host):
         {"origin": "null"},
         {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-origin"},
+        {"user_agent": "Mozilla/5.0 (X11; Linux x86_64)"},  # an image's address, at a name that browsers don't trust
     ],
     ids=str,
 )
 def test_without_keys_web_pages_are_not_served(headers):
     assert refused(Unsigned().admit, head(**headers)).status == 403
+
+
+def test_without_keys_what_a_person_types_into_a_browser_is_served():
+    assert Unsigned().admit(head(user_agent="Mozilla/5.0", sec_fetch_site="none")) == ""
 
 
 @pytest.mark.parametrize("host", ["evil.example:9324", "evil.example", "localhost.evil.example", ""])

@@ -12,6 +12,7 @@ from endpoint_http import connected, request, serving
 from endpoint_requests import FakeEngine, application
 from fanfold.endpoint import connections
 from fanfold.endpoint.access import Key, Role, Signed
+from fanfold.endpoint.reading import Room
 from fanfold.testing import FakeClock
 
 TARGET = b"X-Amz-Target: AmazonSQS.SendMessage\r\n"
@@ -122,6 +123,7 @@ async def test_what_frames_a_body_is_bounded(end):
         b"Content-Length: 2, 2\r\n\r\n{}",
         b"Content-Length : 2\r\n\r\n{}",
         b"Transfer-Encoding: gzip\r\n\r\n{}",
+        b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n2\n{}\n0\n\n",
@@ -133,7 +135,7 @@ async def test_a_request_that_two_servers_could_read_in_two_ways_is_refused(fram
     engine = FakeEngine()
     async with serving(application(engine)) as served, connected(served.port) as client:
         client.say(HEAD + framing)
-        assert (await client.end()).startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))
+        assert (await client.end()).startswith((b"HTTP/1.1 400", b"HTTP/1.1 413", b"HTTP/1.1 501"))
     assert engine.calls == []
 
 
@@ -158,7 +160,7 @@ async def test_who_asks_for_another_protocol_and_sends_a_body_is_refused(framing
 @pytest.mark.parametrize(
     ("line", "header", "kept"),
     [("1.1", "", True), ("1.1", "Connection: close\r\n", False), ("1.0", "", False),
-     ("1.0", "Connection: keep-alive\r\n", True)],
+     ("1.0", "Connection: keep-alive\r\n", False)],
 )  # fmt: skip
 async def test_a_connection_is_kept_where_the_client_wants_that(line, header, kept):
     async with serving(application()) as served, connected(served.port) as client:
@@ -167,6 +169,125 @@ async def test_a_connection_is_kept_where_the_client_wants_that(line, header, ke
         assert (answer.status, answer.headers.get("connection")) == (200, None if kept else "close")
         if not kept:
             assert await client.end() == b""
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "status"),
+    [
+        ("GET /health HTTP/1.1", "", 400),
+        ("GET /health HTTP/1.0", "", 200),
+        ("GET /health HTTP/2.0", "Host: localhost\r\n", 505),
+        ("GET /health HTTP/1.1", "Host: localhost\r\n" + "".join(f"x{n}:\r\n" for n in range(127)), 200),
+        ("GET /health HTTP/1.1", "Host: localhost\r\n" + "".join(f"x{n}:\r\n" for n in range(128)), 431),
+    ],
+    ids=["no host", "no host in 1.0", "another version", "many headers", "too many headers"],
+)
+async def test_a_head_that_is_not_proper_is_refused(line, headers, status):
+    async with serving(application()) as served, connected(served.port) as client:
+        client.say(f"{line}\r\n{headers}\r\n".encode())
+        assert (await client.answer()).status == status
+
+
+async def test_a_request_behind_another_is_not_done_without_the_headers_it_had_too_many_of():
+    held = Held()
+    engine = FakeEngine(ReceiveMessage=held)
+    async with serving(application(engine)) as served, connected(served.port) as client:
+        many = b"".join(b"x%d:\r\n" % n for n in range(200))
+        client.say(request("ReceiveMessage") + HEAD + many + b"\r\n" + request("ListQueues"))
+        await held.begun.wait()
+        held.go.set()
+        assert [(await client.answer()).status for _ in range(2)] == [200, 431]
+        assert await client.end() == b""
+    assert [action for action, _ in engine.calls] == ["ReceiveMessage"]
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 - what is waited for rings no bell
+        await asyncio.sleep(0)
+
+
+async def test_large_heads_have_a_room_together():
+    app = application()
+    async with serving(app) as served, connected(served.port) as first, connected(served.port) as second:
+        large = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 50_000
+        app.room = Room(connections.MAX_HEAD)
+        first.say(large)
+        await until(lambda: not app.room._free)
+        second.say(large)
+        assert (await second.answer()).status == 503
+        first.say(b"\r\n\r\n")
+        assert (await first.answer()).status == 200
+        assert app.room._free == connections.MAX_HEAD
+
+
+async def test_a_body_of_which_only_the_head_is_wanted_is_read_so_that_the_answer_arrives():
+    """A connection that is closed over unread bytes is reset, and what was written before with it."""
+    async with serving(application()) as served, connected(served.port) as client:
+        size = 20_000_000
+        client.say(HEAD + b"Content-Length: %d\r\n\r\n" % size)
+        for _ in range(20):
+            client.say(b"x" * (size // 20))
+            await client.writer.drain()
+        assert (await client.answer()).status == 413
+        assert await client.end() == b""
+
+
+async def test_who_sends_without_end_behind_a_refusal_is_cut_off(monkeypatch):
+    monkeypatch.setattr(connections, "_LINGER_BYTES", 100_000)
+    async with serving(application()) as served, connected(served.port) as client:
+        client.say(HEAD + b"Content-Length: 999999999\r\n\r\n")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            await client.flood()
+
+
+async def test_who_does_not_go_after_a_refusal_is_let_go(monkeypatch):
+    monkeypatch.setattr(connections, "_LINGER_SECONDS", 0)
+    monkeypatch.setattr("fanfold.endpoint.server._LOOK_SECONDS", 0.001)
+    app = application()
+    async with serving(app) as served, connected(served.port) as client:
+        client.say(b"nonsense\r\n\r\n")
+        assert (await client.end()).startswith(b"HTTP/1.1 400")
+        await until(lambda: not served._connections.open)
+
+
+async def test_who_says_no_more_still_gets_what_it_asked_for():
+    held = Held()
+    async with serving(application(FakeEngine(SendMessage=held))) as served, connected(served.port) as client:
+        client.say(request("SendMessage"))
+        await held.begun.wait()
+        client.writer.write_eof()
+        held.go.set()
+        assert (await client.answer()).status == 200
+        assert await client.end() == b""
+
+
+@pytest.mark.parametrize("before", [b"", request("ListQueues")])
+async def test_who_says_no_more_polls_no_longer(before):
+    polling = Held()
+    async with serving(application(FakeEngine(ReceiveMessage=polling))) as served, connected(served.port) as client:
+        client.say(before + request("ReceiveMessage"))
+        await polling.begun.wait()
+        client.writer.write_eof()
+        assert (await client.end()).count(b"HTTP/1.1 200") == bool(before)
+
+
+async def test_a_body_is_asked_for_when_those_before_it_are_answered():
+    held = Held()
+    engine = FakeEngine(ListQueues=held)
+    async with serving(application(engine)) as served, connected(served.port) as client:
+        client.say(request("ListQueues") + HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
+        await held.begun.wait()
+        held.go.set()
+        assert (await client.answer()).status == 200
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.say(BODY)
+        assert (await client.answer()).status == 200
+
+
+async def test_a_client_of_http_1_0_is_not_asked_for_a_body():
+    async with serving(application()) as served, connected(served.port) as client:
+        client.say(HEAD.replace(b"1.1", b"1.0") + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}")
+        assert (await client.answer()).status == 200
 
 
 async def test_an_answer_says_when_it_was_given_since_sdks_set_their_clocks_by_it():

@@ -143,8 +143,16 @@ class Wire(asyncio.Transport):
 
     abort = close
 
+    def can_write_eof(self):
+        return True
+
+    write_eof = close  # the client has read it, and closes
+
     def is_closing(self):
         return self.closed
+
+    def get_write_buffer_size(self):
+        return 0
 
     def pause_reading(self):
         self.paused = True

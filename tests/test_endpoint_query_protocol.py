@@ -16,7 +16,7 @@ NS = "{http://queue.amazonaws.com/doc/2012-11-05/}"
 
 def parsed(form, *, path="/", method="POST"):
     text = form if isinstance(form, str) else urlencode(form)
-    query, body = ("", text.encode("latin-1")) if method == "POST" else (text, b"")
+    query, body = ("", text.encode()) if method == "POST" else (text, b"")
     return query_protocol.parse(Request(method=method, path=path, query=query, headers={}, body=body))
 
 
@@ -72,6 +72,30 @@ def test_a_batch_is_nested_three_deep():
     assert request["Entries"] == [{"Id": "a", "MessageBody": "line\r\nline + é", "MessageAttributes": {"image": image}}]
 
 
+@pytest.mark.parametrize(
+    ("form", "request_"),
+    [
+        ("Action=ReceiveMessage&AttributeName=All", {"AttributeNames": ["All"]}),
+        (
+            "Action=SetQueueAttributes&Attribute.Name=DelaySeconds&Attribute.Value=5",
+            {"Attributes": {"DelaySeconds": "5"}},
+        ),
+        ("Action=TagQueue&Tag.Key=team&Tag.Value=roofs", {"Tags": {"team": "roofs"}}),
+        ("Action=DeleteMessageBatch&DeleteMessageBatchRequestEntry.Id=a", {"Entries": [{"Id": "a"}]}),
+    ],
+)
+def test_an_only_entry_needs_no_number(form, request_):
+    """As in the examples of AWS's API reference."""
+    assert parsed(form)[1] == request_
+
+
+def test_text_that_is_not_escaped_is_utf_8():
+    assert parsed("Action=SendMessage&MessageBody=hé 🍮")[1] == {"MessageBody": "hé 🍮"}
+    request = Request(method="POST", path="/", query="", headers={}, body=b"Action=SendMessage&MessageBody=h\xe9")
+    with pytest.raises(SqsError, match="not UTF-8"):
+        query_protocol.parse(request)
+
+
 def test_an_empty_list_is_a_name_without_a_value():
     assert parsed("Action=SendMessageBatch&SendMessageBatchRequestEntry=")[1] == {"Entries": []}
 
@@ -84,11 +108,12 @@ def test_an_empty_list_is_a_name_without_a_value():
         "Action=ReceiveMessage&MaxNumberOfMessages=1e400",
         "Action=ReceiveMessage&MaxNumberOfMessages=٣",
         "Action=ReceiveMessage&MaxNumberOfMessages.1=1",
-        "Action=ReceiveMessage&AttributeName=All",
+        "Action=ReceiveMessage&AttributeName=All&AttributeName.1=All",
         "Action=ReceiveMessage&AttributeName.one=All",
         "Action=ReceiveMessage&AttributeName.1.x=All",
         "Action=ReceiveMessage&AttributeName.9999999999999999999999=All",
         "Action=CreateQueue&Attribute.1.Name=A",
+        "Action=CreateQueue&Attribute.Name=A",
         "Action=SendMessage&MessageAttribute.1.Name=a&MessageAttribute.1.Value.BinaryValue=no",
         "Action=SendMessage&MessageBody=%ff",
         "Action=SendMessage&" + "&".join(f"x{n}=1" for n in range(5_000)),
@@ -96,7 +121,7 @@ def test_an_empty_list_is_a_name_without_a_value():
     ids=lambda form: form[:70],
 )
 def test_what_is_no_request_is_refused(form):
-    error = refused(form.encode().decode("latin-1"))
+    error = refused(form)
     assert (error.shape, error.status) == ("SerializationException", 400)
 
 

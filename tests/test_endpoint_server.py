@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from contextlib import contextmanager
 
 import pytest
 import trustme
@@ -148,7 +149,12 @@ async def test_more_connections_than_there_may_be_are_sent_away(monkeypatch):
 
 @pytest.mark.parametrize(
     "beginning",
-    [b"", b"POST / HT", request("SendMessage")[:-1], b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"],
+    [
+        b"",
+        b"POST / HT",
+        request("SendMessage")[:-1],
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+    ],
     ids=["nothing", "half a line", "half a body", "half a chunk"],
 )
 async def test_a_request_that_does_not_come_is_not_waited_for_for_ever(monkeypatch, beginning):
@@ -184,14 +190,60 @@ async def test_a_poll_may_wait_for_longer_than_a_request_may_take_to_come(monkey
 async def test_a_client_that_does_not_take_its_answer_is_let_go(monkeypatch):
     monkeypatch.setattr(connections, "WRITE_SECONDS", 0)
     async with serving(application(FakeEngine(ReceiveMessage=LARGE))) as served:
-        kept = socket.socket()
+        with slow(served.port) as kept:
+            kept.sendall(request("ReceiveMessage"))
+            lost = asyncio.Event()
+            monkeypatch.setattr(connections.Connection, "connection_lost", told(lost))
+            await lost.wait()
+
+
+async def test_what_slow_clients_leave_untaken_is_bounded_and_keeps_nobody_else_from_small_requests():
+    app = application(FakeEngine(ReceiveMessage=LARGE))
+    async with serving(app) as served, connected(served.port) as other:
+        whole = app.room._free
+        with slow(served.port) as kept:
+            kept.sendall(request("ReceiveMessage"))
+            while app.room._free == whole:  # noqa: ASYNC110 - it rings no bell
+                await asyncio.sleep(0)
+            assert whole - app.room._free > 5_000_000
+            app.room.owe(app.room._free)
+            other.ask("ReceiveMessage")
+            assert (await other.answer()).status == 503
+            other.ask("SendMessage")
+            assert (await other.answer()).status == 200
+        while not app.room._free:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        other.ask("ReceiveMessage")
+        assert (await other.answer()).status == 200
+
+
+async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(monkeypatch):
+    monkeypatch.setattr(connections, "WRITE_SECONDS", 0)
+    monkeypatch.setattr(connections, "_LEAST_TAKEN", 1)
+    monkeypatch.setattr(server, "_LOOK_SECONDS", 1e9)
+    loop, looks, taken = asyncio.get_running_loop(), 0, 0
+    async with serving(application(FakeEngine(ReceiveMessage=LARGE))) as served:
+        with slow(served.port) as kept:
+            kept.settimeout(0)
+            kept.sendall(request("ReceiveMessage"))
+            while taken < 10_000_000:
+                part = await loop.sock_recv(kept, 1_000_000)
+                assert part
+                taken += len(part)
+                for connection in served._connections.open:
+                    if connection._transport.get_write_buffer_size() < connection._owed:
+                        connection.close_if_late(loop.time())
+                        looks += 1
+    assert looks
+
+
+@contextmanager
+def slow(port):
+    """A client that reads nothing by itself."""
+    with socket.socket() as kept:
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        kept.connect(("127.0.0.1", served.port))
-        kept.sendall(request("ReceiveMessage"))
-        lost = asyncio.Event()
-        monkeypatch.setattr(connections.Connection, "connection_lost", told(lost))
-        await lost.wait()
-        kept.close()
+        kept.connect(("127.0.0.1", port))
+        yield kept
 
 
 def told(event):

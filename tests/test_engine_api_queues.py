@@ -59,6 +59,10 @@ class TestCreating:
         await api.create("orders")
         assert await api.counts("orders") == (1, 0, 0)
 
+    async def test_also_one_that_says_what_is_not_told_of_it(self, api):
+        for _ in range(2):
+            await api.create("orders", {"KmsDataKeyReusePeriodSeconds": "600"})
+
     @pytest.mark.parametrize(
         ("first", "second", "differs"),
         [

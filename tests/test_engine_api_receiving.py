@@ -127,6 +127,20 @@ class TestWhatIsTold:
             assert len(message["MD5OfMessageAttributes"]) == 32
 
 
+class TestLargeOnes:
+    @pytest.mark.parametrize("queue", ["orders", "orders.fifo"])
+    async def test_a_receive_takes_no_more_behind_a_mebibyte_and_the_next_goes_on(self, api, queue):
+        fifo = queue.endswith(".fifo")
+        for number in range(4):
+            body = f"{number}" + "x" * 600_000
+            await api.send(queue, body, *(("g", str(number)) if fifo else ()))
+        for numbers in (["0", "1"], ["2", "3"]):
+            messages = await api.receive(queue, 10)
+            assert [message["Body"][0] for message in messages] == numbers
+            for message in messages:
+                await api.delete(queue, message)
+
+
 class TestStandardOrder:
     async def test_the_oldest_comes_first_also_after_it_came_back(self, api):
         await send_all(api, "orders", "1", "2", "3")

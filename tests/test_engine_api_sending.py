@@ -173,6 +173,8 @@ class TestAttributes:
             ({"a": text("x", "Binary")}, f"{EMPTY} 'Binary'."),
             ({"a": text("world", "Number")}, "Can't cast the value of message (user) attribute 'a' to a number."),
             ({"a": text("1" * 39, "Number")}, "Can't cast the value of message (user) attribute 'a' to a number."),
+            ({"a": text("1.1e126", "Number")}, "Can't cast the value of message (user) attribute 'a' to a number."),
+            ({"a": text("-9e-129", "Number")}, "Can't cast the value of message (user) attribute 'a' to a number."),
             ({"a": {"StringValue": "x"}}, "The message attribute 'a' must contain non-empty message attribute type."),
             ({"a": text("x", "Number." + "L" * 250)}, "Message (user) attribute type must be shorter than 256 bytes."),
         ],

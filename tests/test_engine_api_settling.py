@@ -117,6 +117,14 @@ class TestBothTypes:
                 f"The request must contain the parameter {missing}.",
             )
 
+    async def test_a_handle_that_no_receive_has_given_is_refused(self, api, queue):
+        message = await one(api, queue)
+        start, _, end = message["ReceiptHandle"].partition(".")[2].partition(".")
+        number = message["ReceiptHandle"].partition(".")[0]
+        forged = f"{number}.{int(start) + 1}.{end}"
+        told = ("ReceiptHandleIsInvalid", f'The input receipt handle "{forged}" is not a valid receipt handle.')
+        assert await api.refused("DeleteMessage", queue, ReceiptHandle=forged) == told
+
 
 class TestFifo:
     async def test_an_expired_handle_neither_deletes_nor_changes(self, api):
@@ -165,6 +173,16 @@ class TestStandard:
         assert await api.bodies("orders", VisibilityTimeout=30) == ["a"]
         await api.change("orders", old, 0)
         assert await api.bodies("orders") == ["a"]
+
+    async def test_the_handle_of_another_message_is_none_of_one_that_nobody_has_received(self, api):
+        message = await one(api, "orders")
+        await api.send("orders", "b")
+        queue_id, seq, receipt = message["ReceiptHandle"].split(".")
+        forged = {"ReceiptHandle": f"{queue_id}.{int(seq) + 1}.{receipt}"}
+        assert (await api.refused("DeleteMessage", "orders", **forged))[0] == "ReceiptHandleIsInvalid"
+        refusal = await api.refused("ChangeMessageVisibility", "orders", VisibilityTimeout=9, **forged)
+        assert refusal[0] == "ReceiptHandleIsInvalid"
+        assert await api.bodies("orders") == ["b"]
 
     async def test_a_handle_from_before_the_move_to_the_dead_letter_queue_touches_nothing(self, api):
         queue, dead = await api.pair()

@@ -28,6 +28,8 @@ logger: Final = logging.getLogger("fanfold.endpoint")
 _METHODS: Final = ("POST", "GET")
 _UNREAD: Final = (405, 413)
 """Answers after which what is left of a body isn't waited for."""
+_LONGEST_SAID: Final = 100
+"""Characters of what a client says that are in a line of the log."""
 
 
 class Wire(Protocol):
@@ -109,7 +111,7 @@ class Exchange:
         self._application = application
         self._head = head
         self._started = time.perf_counter()
-        self._visit = Visit(application.new_id(), head.client, head.method, head.path)
+        self._visit = Visit(application.new_id(), head.client, head.method, head.path[:_LONGEST_SAID])
         self._wire = _wire(head.headers)
         self._body = Body(application.room)
         self._client = Client()
@@ -127,6 +129,10 @@ class Exchange:
                 self._body.add(part)
             except SqsError as error:
                 self._refuse(error)
+
+    def hang_up(self) -> None:
+        """The client says no more: it may read an answer, and a receive takes nothing."""
+        self._client.leave()
 
     def leave(self) -> None:
         """The client has gone: there is nobody to answer, and a receive takes nothing."""
@@ -169,7 +175,7 @@ class Exchange:
         guard, visit = application.guard, self._visit
         guard.verify(request)
         visit.action, payload = _parsed(self._wire, request)
-        visit.queue = str(payload.get("QueueUrl", payload.get("QueueName", ""))).rpartition("/")[2]
+        visit.queue = str(payload.get("QueueUrl", payload.get("QueueName", ""))).rpartition("/")[2][:_LONGEST_SAID]
         guard.allow(visit.key_id, visit.action, visit.queue)
         result = await self._call(visit.action, payload)
         return self._wire.answer(visit.action, result, visit.request_id)
@@ -177,6 +183,7 @@ class Exchange:
     def _call(self, action: str, payload: Mapping[str, Any]) -> Awaitable[Mapping[str, Any]]:
         context = _context(self._head.base_url, self._head.headers.get("x-amzn-trace-id"))
         if action == "ReceiveMessage":
+            self._application.room.check()
             return self._application.polls.receive(payload, context, self._client)
         return self._application.engine.call(action, payload, context)
 

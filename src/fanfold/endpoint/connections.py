@@ -17,6 +17,7 @@ from msgspec import Struct
 from fanfold.endpoint import answers
 from fanfold.endpoint.crowd import Connections, Served
 from fanfold.endpoint.exchange import Request, Response
+from fanfold.engine.errors import SqsError
 
 READ_SECONDS: Final = 30.0
 """Time for a whole request to arrive, and for the first one of a connection to begin."""
@@ -27,6 +28,18 @@ IDLE_SECONDS: Final = 65.0
 MAX_HEAD: Final = 128 * 1024
 """Bytes of a request beside its body: its line and headers (a GET carries its message in there), and what frames its
 chunks."""
+MAX_HEADERS: Final = 128
+"""Headers of a request: many tiny ones take ten times their bytes."""
+_SMALL_HEAD: Final = 16 * 1024
+"""Bytes of a head that each connection may have without asking for room."""
+_LEAST_TAKEN: Final = 64 * 1024
+"""Bytes that a client takes within `WRITE_SECONDS`, or it doesn't take its answer."""
+_LINGER_SECONDS: Final = 2.0
+_LINGER_BYTES: Final = 32 * 1024 * 1024
+"""What is still read, and dropped, behind an answer to a request that hasn't come whole: a connection that is closed
+over unread bytes is reset, and the answer with it (RFC 9112, 9.6)."""
+_TOO_BUSY: Final = 503
+_VERSIONS: Final = ("1.0", "1.1")
 _SLICE: Final = 8192
 """Bytes that are taken apart before it is seen whether there is a request to work on: bounds how many wait."""
 
@@ -57,7 +70,8 @@ class Connection(asyncio.Protocol):
         self._writing_since: float | None = None
         self._idle_since: float | None = None
         self._pending, self._at = b"", 0
-        self._beside_body = 0
+        self._beside_body = self._fields = 0
+        self._owed = 0  # the room that a large head, or an answer that isn't taken, has
         self._method, self._url = "", b""
         self._names = connections.header_names
         self._headers: dict[str, str] = {}
@@ -67,6 +81,10 @@ class Connection(asyncio.Protocol):
         self._current: Served | None = None
         self._task: asyncio.Task[None] | None = None
         self._last = False  # what comes behind the last request isn't looked at
+        self._ended = False  # the client says no more, and may still read
+        self._asked = False  # for the body
+        self._dropping = False  # a body whose request is answered
+        self._linger = 0
         self._refusal = 0
         self._over = False
 
@@ -76,11 +94,12 @@ class Connection(asyncio.Protocol):
         self._client = _address(transport.get_extra_info("peername"))
         self._reading_since = self._loop.time()
         if not self._all.add(self):
-            self._refuse(503)
+            self._refuse(_TOO_BUSY)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason
         """The client has gone, or we have closed."""
         self._over = True
+        self._owe(0)
         for served in (self._current, self._coming, *(turn.served for turn in self._waiting)):
             if served is not None:
                 served.leave()
@@ -89,6 +108,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came apart."""
+        if self._over:
+            self._linger -= len(data)
+            if self._linger < 0:
+                self._transport.abort()
+            return
         if self._reading_since is None:
             self._reading_since = self._loop.time()  # also line ends between two requests
         self._pending, self._at = self._pending[self._at :] + data, 0
@@ -97,22 +121,41 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client takes less than it asked for."""
         self._writing_since = self._loop.time()
+        self._owe(self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """It goes on."""
         self._writing_since = None
+        self._owe(0)
         self._go_on()
+
+    def eof_received(self) -> bool:
+        """The client says no more. It may still read what it has asked for, but nobody polls so: its receives end."""
+        if self._all.scheme == "https" or (self._current is None and not self._waiting):
+            return False
+        self._last = self._ended = True
+        for served in (self._current, *(turn.served for turn in self._waiting)):
+            if served is not None:
+                served.hang_up()
+        return True
 
     def close_if_late(self, now: float) -> None:
         """End the connection where its client has taken too long."""
         if self._writing_since is not None:
-            if now - self._writing_since > WRITE_SECONDS:
+            size = self._transport.get_write_buffer_size()
+            if self._owed - size >= _LEAST_TAKEN:
+                self._writing_since = now
+                self._owe(size)
+            elif now - self._writing_since > WRITE_SECONDS:
                 self.abort()
-        elif self._current is not None or self._over:
+        elif self._current is not None:
             return
+        elif self._over:
+            if self._idle_since is not None and now - self._idle_since > _LINGER_SECONDS:
+                self._transport.close()
         elif self._reading_since is not None:
             if now - self._reading_since > READ_SECONDS:
-                self._refuse(408)
+                self._close() if self._dropping else self._refuse(408)
         elif self._idle_since is not None and now - self._idle_since > IDLE_SECONDS:
             self._close()
 
@@ -134,6 +177,7 @@ class Connection(asyncio.Protocol):
         """A request begins to come."""
         self._reading_since = self._loop.time()
         self._url, self._headers, self._in_head = b"", {}, True
+        self._fields, self._asked, self._dropping = 0, False, False
         if self._current is not None:
             self._transport.pause_reading()
 
@@ -143,22 +187,26 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; what comes behind the body isn't looked at."""
-        if self._in_head:
+        if self._in_head and not self._over and not self._refusal:
+            self._fields += 1
+            if self._fields > MAX_HEADERS:
+                self._refuse(431)
+                return
             headers, key, text = self._headers, self._names[name], value.decode("latin-1")
             headers[key] = f"{headers[key]},{text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
         self._in_head = False
-        if self._over:
+        if self._over or self._refusal:
             return
-        if self._parser.should_upgrade() and self._has_body():
-            self._refuse(501)  # httptools takes what follows for the other protocol's, and we would for a request
+        if status := self._improper():
+            self._refuse(status)
             return
         self._coming = coming = self._all.serving.begin(self._request())
         if coming.refused is not None:
             self._answer_early(coming, coming.refused)
-        elif "expect" in self._headers:
+        elif "expect" in self._headers and self._parser.get_http_version() == "1.1":
             self._ask_for_body()
 
     def on_body(self, part: bytes) -> None:
@@ -173,6 +221,9 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """All of it is there."""
         self._reading_since, self._beside_body = None, 0
+        self._dropping = False
+        if self._owed and self._writing_since is None:
+            self._owe(0)
         coming, self._coming = self._coming, None
         if coming is not None and not self._over:
             turn = self._turn(coming)
@@ -191,8 +242,8 @@ class Connection(asyncio.Protocol):
             piece = pending[at : at + _SLICE]
             self._beside_body += len(piece)
             at += self._parse(piece)
-            if self._beside_body > MAX_HEAD and not self._over and not self._last:
-                self._refuse(431)
+            if self._beside_body > _SMALL_HEAD and not self._over and not self._last:
+                self._make_room()
         self._pending, self._at = b"", 0
 
     def _parse(self, piece: bytes) -> int:
@@ -206,9 +257,39 @@ class Connection(asyncio.Protocol):
                 self._refuse(400)
         return len(piece)
 
+    def _make_room(self) -> None:
+        """Bound one large head, and all of them together."""
+        if self._beside_body > MAX_HEAD:
+            self._refuse(431)
+        elif not self._owed:
+            try:
+                self._all.serving.room.take(MAX_HEAD)
+            except SqsError as error:
+                self._refuse(error.status)
+            else:
+                self._owed = MAX_HEAD
+
+    def _owe(self, size: int) -> None:
+        """Count what this connection makes the server keep."""
+        self._all.serving.room.owe(size - self._owed)
+        self._owed = size
+
     def _ask_for_body(self) -> None:
-        if self._current is None and self._headers["expect"].lower() == "100-continue":
+        if self._current is None and not self._asked and self._headers.get("expect", "").lower() == "100-continue":
+            self._asked = True
             self._transport.write(answers.CONTINUE)
+
+    def _improper(self) -> int:
+        """The status of a head that HTTP, or we, have no use for; 0 for any other (RFC 9112)."""
+        version, headers = self._parser.get_http_version(), self._headers
+        if version not in _VERSIONS:
+            return 505
+        if version == "1.1" and "host" not in headers:
+            return 400
+        if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+            return 501
+        # httptools takes what follows for the other protocol's, and we would for a request.
+        return 501 if self._parser.should_upgrade() and self._has_body() else 0
 
     def _has_body(self) -> bool:
         return "transfer-encoding" in self._headers or self._headers.get("content-length", "0") != "0"
@@ -228,14 +309,16 @@ class Connection(asyncio.Protocol):
         )
 
     def _turn(self, served: Served) -> _Turn:
-        return _Turn(served, self._parser.should_keep_alive(), self._method == "HEAD")
+        # A client of HTTP/1.0 would have to be told that its connection stays open.
+        keep = self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1"
+        return _Turn(served, keep, self._method == "HEAD")
 
     def _answer_early(self, served: Served, response: Response) -> None:
         """Answer before the body is there, unless others are to be answered first; the body is then dropped."""
         if self._current is not None or self._waiting:
             return
         turn = self._turn(served)
-        self._coming = None
+        self._coming, self._dropping = None, True
         self._write(response, keep=turn.keep and "expect" not in self._headers, bare=turn.bare)
 
     def _go_on(self) -> None:
@@ -246,14 +329,20 @@ class Connection(asyncio.Protocol):
             turn = self._waiting.popleft()
             self._current = turn.served
             self._task = self._loop.create_task(self._serve(turn))
+            if not self._waiting and not self._pending and not self._ended:
+                self._transport.resume_reading()  # to see that the client goes away
         elif self._refusal:
             self._refuse(self._refusal)
+        elif self._ended:
+            self._close()
         else:
             if self._reading_since is not None:
                 self._reading_since = self._loop.time()  # it couldn't go on while we weren't reading
             self._transport.resume_reading()
             if self._coming is not None and self._coming.refused is not None:
                 self._answer_early(self._coming, self._coming.refused)  # it couldn't be while others were first
+            elif self._coming is not None:
+                self._ask_for_body()
             if self._pending:
                 self._take_apart()
 
@@ -262,7 +351,7 @@ class Connection(asyncio.Protocol):
         self._current = self._task = None
         if response is not None:
             self._write(response, keep=turn.keep, bare=turn.bare)
-            self._go_on()
+        self._go_on()
 
     def _write(self, response: Response, *, keep: bool, bare: bool) -> None:
         if self._over:
@@ -271,20 +360,26 @@ class Connection(asyncio.Protocol):
         self._transport.write(answers.encoded(response, keep=keep, bare=bare))
         self._idle_since = self._loop.time()
         if not keep:
-            self._close()
+            self._close(unread=self._dropping)
 
     def _refuse(self, status: int) -> None:
         """Say why and close, after the answers to what came before; nothing more is read."""
         self._last = True
         if self._current is None and not self._waiting and self._writing_since is None:
             self._transport.write(answers.encoded(self._all.serving.refuse(status, self._client), keep=False))
-            self._close()
+            self._close(unread=status != _TOO_BUSY)
         else:
             self._refusal = status
 
-    def _close(self) -> None:
+    def _close(self, *, unread: bool = False) -> None:
+        """End the connection; where its client may still be sending, when it has had time to see why."""
         self._over = True
-        self._transport.close()
+        if unread and not (self._ended or self._all.closing) and self._transport.can_write_eof():
+            self._idle_since, self._linger = self._loop.time(), _LINGER_BYTES
+            self._transport.write_eof()
+            self._transport.resume_reading()
+        else:
+            self._transport.close()
 
 
 def _target(url: bytes) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fanfold.endpoint.exchange import Request, Response
 from fanfold.endpoint.header_names import HeaderNames
+from fanfold.endpoint.reading import Room
 
 if TYPE_CHECKING:
     from fanfold.endpoint.connections import Connection
@@ -23,12 +24,17 @@ class Served(Protocol):
     def leave(self) -> None:
         """The client has gone."""
 
+    def hang_up(self) -> None:
+        """The client says no more; it may still read an answer."""
+
     async def answer(self) -> Response | None:
         """The answer; None for nobody."""
 
 
 class Serving(Protocol):
     """What requests are handed to: `application.Application`."""
+
+    room: Room
 
     def begin(self, head: Request, /) -> Served:
         """A request whose head has come."""

@@ -93,11 +93,14 @@ def _map(shape: Shape, node: Node, name: str) -> dict[str, Any]:
 
 
 def _entries(node: Node, name: str) -> Iterator[tuple[Node, str]]:
-    """What stands under a list's indexes, in their order."""
+    """What stands under a list's indexes, in their order; without one, its only entry, as in AWS's own examples."""
     indexes = [index for index in node if index]
-    if any(not _INDEX.fullmatch(index) for index in indexes) or node.get(""):
+    numbers = [index for index in indexes if _INDEX.fullmatch(index)]
+    if not numbers and (indexes or node.get("")):
+        return iter([(node, name)])
+    if len(numbers) < len(indexes) or node.get(""):
         raise malformed(f"{name} is a list; number its entries from 1: {name}.1")
-    return ((node[index], f"{name}.{index}") for index in sorted(indexes, key=int))
+    return ((node[index], f"{name}.{index}") for index in sorted(numbers, key=int))
 
 
 def _text(text: str, _name: str) -> str:

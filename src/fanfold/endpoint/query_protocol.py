@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fanfold.endpoint import forms, xml
 from fanfold.endpoint.exchange import Request, Response
-from fanfold.endpoint.faults import NO_ACTION, code_of, fault_of, no_action
+from fanfold.endpoint.faults import NO_ACTION, code_of, fault_of, malformed, no_action
 from fanfold.endpoint.model import sqs_model
 from fanfold.engine.errors import SqsError, invalid_action
 
@@ -23,7 +23,10 @@ def parse(request: Request) -> tuple[str, dict[str, Any]]:
     Raises:
         SqsError: no action or an unknown one, a form that can't be read, or a value that isn't of its type.
     """
-    form = forms.fields(request.query, request.body.decode("latin-1"))
+    try:
+        form = forms.fields(request.query, request.body.decode())
+    except UnicodeDecodeError:
+        raise malformed("The form is not UTF-8") from None
     if "Action" not in form:
         raise no_action()
     action = form["Action"]

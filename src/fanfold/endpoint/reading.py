@@ -22,7 +22,10 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-
 
 
 class Room:
-    """Counts the bytes of large bodies, and has no place for more than `limit` of them."""
+    """Counts the bytes of what is large, and has no place for more than `limit` of them.
+
+    Bodies that come, heads, and answers that their clients are slow to take: what many clients can make a server keep.
+    """
 
     def __init__(self, limit: int = ALL_BODIES) -> None:
         self._free = limit
@@ -32,6 +35,15 @@ class Room:
         if size > self._free:
             raise faults.busy("Too many large requests at once; try again")
         self._free -= size
+
+    def owe(self, size: int) -> None:
+        """Make so many bytes ours that are there already, in a room that may be full."""
+        self._free -= size
+
+    def check(self) -> None:
+        """Raises SqsError where there is no room for an answer that may be large."""
+        if self._free <= 0:
+            raise faults.busy("Too many answers wait for their clients; try again")
 
     def give(self, size: int) -> None:
         """Give them back."""

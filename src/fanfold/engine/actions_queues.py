@@ -118,7 +118,7 @@ def _create(
 
 
 def _check_same(desk: Desk, queue: Queue, asked: Mapping[str, str], redrive: Redrive | None) -> None:
-    present = told_settings(desk, queue)
+    present = attributes.decode(queue.attributes) | told_settings(desk, queue)  # some are set and not told
     for name, value in asked.items():
         wanted = value
         if name == "RedrivePolicy" and redrive is not None:

@@ -28,7 +28,7 @@ def parse(text: str, queue: int) -> Handle | EntryError:
     """The handle that `text` is, or why it is none of this queue's."""
     found = _FORM.fullmatch(text)
     if found is None:
-        return _invalid(f'The input receipt handle "{text}" is not a valid receipt handle.')
+        return forged(text)
     handle = Handle(int(found[1]), int(found[2]), found[3])
     if handle.queue != queue:
         return _invalid(f'The receipt handle "{text}" is not valid for this queue.')
@@ -51,6 +51,11 @@ def unavailable(handle: str) -> EntryError:
 def lost(text: str) -> EntryError:
     """An error after which the holder of the handle holds nothing."""
     return EntryError(code="InvalidParameterValue", text=text, lease_lost=True)
+
+
+def forged(handle: str) -> EntryError:
+    """No receive can have given this one."""
+    return _invalid(f'The input receipt handle "{handle}" is not a valid receipt handle.')
 
 
 def _invalid(text: str) -> EntryError:

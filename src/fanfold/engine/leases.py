@@ -82,7 +82,9 @@ def _delete(
             continue
         holder = None if handle.seq in going else holders.get(handle.seq)
         if holder is None:
-            errors.append(handles.expired(text) if queue.fifo and _departed(connection, handle) else gone)
+            errors.append(gone if handle.seq in going else _absent(connection, queue, text, handle) or gone)
+        elif holder[1] is None and not queue.fifo:
+            errors.append(handles.forged(text))
         elif queue.fifo and not _holds(handle, holder, now):
             errors.append(handles.expired(text))
         else:
@@ -136,6 +138,8 @@ def _change_loose(
     before = connection.execute(_SQL["state"], (handle.seq, queue.stock)).fetchone()
     if before is None:
         return handles.unavailable(str(handle))
+    if before[1] is None:
+        return handles.forged(str(handle))
     if not connection.execute(_SQL["change_loose"], values).rowcount:
         return _beyond(values["until"] - values["now"])
     held = values["until"] > values["now"]
@@ -147,6 +151,13 @@ def _survives(connection: sqlite3.Connection, queue: Queue, handle: Handle) -> b
     """Whether a message that this handle holds no longer is still somewhere: here, or where it was moved to."""
     here = connection.execute(_SQL["exists"], (handle.seq, queue.stock)).fetchone()
     return bool(here or _departed(connection, handle))
+
+
+def _absent(connection: sqlite3.Connection, queue: Queue, text: str, handle: Handle) -> EntryError | None:
+    """What is wrong with a handle whose message isn't there, if anything."""
+    if queue.fifo and _departed(connection, handle):
+        return handles.expired(text)
+    return handles.forged(text) if handle.seq > sending.last_seq(connection) else None
 
 
 def _departed(connection: sqlite3.Connection, handle: Handle) -> bool:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,8 @@ _RESERVED: Final = ("aws.", "amazon.")
 _TYPE: Final = re.compile(r"(String|Number|Binary)(\.[\w.-]*)?")
 _NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _MOST_DIGITS: Final = 38
+_SMALLEST: Final = Decimal("1e-128")
+_GREATEST: Final = Decimal("1e126")
 _TRACE: Final = "AWSTraceHeader"
 
 _decode_strings: Final = msgspec.json.Decoder(dict[str, str]).decode
@@ -179,7 +182,10 @@ def _check_text(name: str, kind: str, value: str) -> None:
 
 def _is_number(value: str) -> bool:
     found = _NUMBER.fullmatch(value)
-    return found is not None and sum(character.isdecimal() for character in found[1]) <= _MOST_DIGITS
+    if found is None or sum(character.isdecimal() for character in found[1]) > _MOST_DIGITS:
+        return False
+    number = abs(Decimal(value))
+    return number == 0 or _SMALLEST <= number <= _GREATEST
 
 
 def _bad_character(character: str) -> str:

@@ -36,6 +36,12 @@ _TURN: Final = itemgetter(_SINCE, 2, 0)
 _MOST_ASIDE: Final = 1000
 """Messages that one receive may move to the dead letter queue or delete for their age before it answers."""
 
+_BODY: Final = 12
+"""The column of a message's body."""
+_MOST_BYTES: Final = limits.MAX_REQUEST_BYTES
+"""Characters of bodies behind which a receive takes no more messages: SQS may always answer fewer than were asked for,
+and ten of the largest, escaped, are more than a server can keep ready for each of many slow clients."""
+
 NewId = Callable[[], str]
 
 
@@ -170,6 +176,7 @@ class _Picker:
         self._room = room
         self._aside = 0
         self._rows: list[Sequence[Any]] = []
+        self._size = 0
         retention = queue.settings.retention
         self._oldest = -_EVER if retention is None else now - retention
         self._most_receives = _EVER if queue.target is None else (queue.max_receive_count or _EVER)
@@ -202,7 +209,8 @@ class _Picker:
             stocks.count(at_once(self._connection), self._queue.stock, leased=-matured if state == LEASED else 0)
         for page in self._pages("loose"):
             for row in page:
-                self._take(row)
+                if self._wants_more():
+                    self._take(row)
 
     def ran_out(self) -> int:
         """How many of the picked messages are counted as leased: their leases have ended, and nobody has freed them."""
@@ -215,7 +223,7 @@ class _Picker:
     def _from_group(self, group_id: str, after: int) -> None:
         for page in self._pages("of_group", group_id, after=after):
             for row in page:
-                if row[1] != AVAILABLE and row[2] > self._now:
+                if not self._wants_more() or (row[1] != AVAILABLE and row[2] > self._now):
                     return
                 self._take(row)
 
@@ -238,9 +246,10 @@ class _Picker:
             moving.set_aside(self._connection, self._queue, row[0], row[7], self._now)
         else:
             self._rows.append(row)
+            self._size += len(row[_BODY])
 
     def _wants_more(self) -> bool:
-        return len(self._rows) < self._room and self._aside < _MOST_ASIDE
+        return len(self._rows) < self._room and self._size < _MOST_BYTES and self._aside < _MOST_ASIDE
 
     def _heads(self, seen: set[str]) -> list[Sequence[Any]]:
         """Of groups not yet seen, those available longest first.

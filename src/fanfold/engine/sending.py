@@ -52,7 +52,7 @@ def send(
     write: Write | None = None,
 ) -> list[Sent]:
     """Add messages in order."""
-    write, first = write or at_once(connection), _next_seq(connection)
+    write, first = write or at_once(connection), last_seq(connection) + 1
     if first // _UPKEEP != (first + len(messages)) // _UPKEEP:
         _tidy(connection, queue, now, 2 * max(_UPKEEP, len(messages)))
     if queue.fifo:
@@ -64,7 +64,7 @@ def add(
     connection: sqlite3.Connection, queue: Queue, messages: Sequence[NewMessage], now: int, write: Write
 ) -> list[Sent]:
     """Add messages without asking whether they were sent before."""
-    return _add(queue, messages, now, write, first=_next_seq(connection))
+    return _add(queue, messages, now, write, first=last_seq(connection) + 1)
 
 
 def _add(queue: Queue, messages: Sequence[NewMessage], now: int, write: Write, *, first: int) -> list[Sent]:
@@ -144,7 +144,7 @@ def _row(queue: Queue, seq: int, message: NewMessage, deduplication_id: str, now
     )
 
 
-def _next_seq(connection: sqlite3.Connection) -> int:
-    """The next sequence number: the transaction has the file to itself."""
+def last_seq(connection: sqlite3.Connection) -> int:
+    """The last sequence number that was given; the transaction has the file to itself."""
     row = connection.execute(_SQL["last"]).fetchone()
-    return 1 if row is None else row[0] + 1
+    return 0 if row is None else int(row[0])

@@ -184,8 +184,8 @@ WHERE seq = :seq AND stock = :stock AND receipt = :receipt AND state = 1 AND vis
     AND :until < received_at + :longest + 1000;
 
 -- name: state
--- A message's state.
-SELECT state FROM messages WHERE seq = ? AND stock = ?;
+-- A message's state, and the receipt of its last receive.
+SELECT state, receipt FROM messages WHERE seq = ? AND stock = ?;
 
 -- name: change_loose
 -- Moves the end of a lease in a standard queue, by whichever of the message's receipts, also after it has ended.
