@@ -34,6 +34,7 @@ class FakeEngine:
         self.results = results
         self.calls = []
         self.contexts = []
+        self.given_back = []
 
     async def call(self, action, request, context):
         self.calls.append((action, request))
@@ -42,6 +43,9 @@ class FakeEngine:
         if isinstance(result, BaseException):
             raise result
         return await result() if callable(result) else result
+
+    def give_back(self, queue_url, handles):
+        self.given_back.append((queue_url, handles))
 
 
 def head(method="POST", path="/", query="", headers=()):

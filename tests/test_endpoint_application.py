@@ -235,6 +235,13 @@ async def test_what_was_served_is_reported_without_its_contents():
     assert "confidential" not in repr(seen)
 
 
+async def test_what_is_reported_of_a_client_is_no_longer_than_a_line():
+    seen = []
+    app = application(FakeEngine(), report=seen.append)
+    await ask_json(app, "SendMessage", {"QueueUrl": "q" * 100_000, "MessageBody": "x"}, path="/" + "p" * 100_000)
+    assert len(repr(seen)) < 500
+
+
 async def test_nothing_of_a_request_is_logged_at_any_level(caplog):
     caplog.set_level(logging.DEBUG)
     await ask_json(application(), "SendMessage", {"MessageBody": "confidential"}, authorization="confidential")

@@ -6,6 +6,7 @@ import pytest
 
 from endpoint_requests import FakeEngine
 from fanfold.endpoint.polls import Client, ClientGoneError, Polls
+from fanfold.endpoint.reading import ALL_BODIES, Room
 from fanfold.engine.errors import SqsError
 from fanfold.engine.service import CallContext
 
@@ -42,8 +43,13 @@ def engine(waiting):
 
 
 @pytest.fixture
-def polls(engine):
-    return Polls(engine)
+def room():
+    return Room()
+
+
+@pytest.fixture
+def polls(engine, room):
+    return Polls(engine, room)
 
 
 async def begun(polls, waiting, client):
@@ -58,6 +64,18 @@ async def test_a_receive_answers_what_the_engine_does(polls, waiting, client, en
     waiting.answer.set_result(MESSAGES)
     assert await poll == MESSAGES
     assert engine.calls == [("ReceiveMessage", REQUEST)]
+
+
+async def test_where_there_is_no_room_for_an_answer_nothing_is_received(polls, waiting, client, engine, room):
+    poll = await begun(polls, waiting, client)
+    room.owe(ALL_BODIES)
+    waiting.answer.set_result(MESSAGES)
+    with pytest.raises(SqsError, match="try again") as raised:
+        await poll
+    assert (raised.value.shape, engine.given_back) == ("ServiceUnavailable", [(REQUEST["QueueUrl"], ["h1", "h2"])])
+    with pytest.raises(SqsError, match="try again"):
+        await polls.receive(REQUEST, CONTEXT, client)
+    assert len(engine.calls) == 1
 
 
 async def test_a_refusal_is_the_clients(polls, waiting, client):

@@ -141,6 +141,18 @@ class TestLargeOnes:
                 await api.delete(queue, message)
 
 
+async def test_what_was_given_back_is_there_again_and_was_not_received(api):
+    await send_all(api, "orders.fifo", "1")
+    [message] = await api.receive("orders.fifo")
+    polling = asyncio.create_task(
+        api.receive("orders.fifo", WaitTimeSeconds=20, MessageSystemAttributeNames=["ApproximateReceiveCount"])
+    )
+    await api.until_polling()
+    api.engine.give_back("http://sqs.test/0/orders.fifo", [message["ReceiptHandle"]])
+    [again] = await polling
+    assert again["Attributes"]["ApproximateReceiveCount"] == "1"
+
+
 class TestStandardOrder:
     async def test_the_oldest_comes_first_also_after_it_came_back(self, api):
         await send_all(api, "orders", "1", "2", "3")

@@ -87,7 +87,7 @@ class Application:
         self.report = report
         self.new_id = new_id or ids.numbered_uuids()
         self.room = Room()
-        self.polls = Polls(engine)
+        self.polls = Polls(engine, self.room)
 
     def begin(self, head: Request) -> Exchange:
         """A request whose head has come."""
@@ -183,7 +183,6 @@ class Exchange:
     def _call(self, action: str, payload: Mapping[str, Any]) -> Awaitable[Mapping[str, Any]]:
         context = _context(self._head.base_url, self._head.headers.get("x-amzn-trace-id"))
         if action == "ReceiveMessage":
-            self._application.room.check()
             return self._application.polls.receive(payload, context, self._client)
         return self._application.engine.call(action, payload, context)
 

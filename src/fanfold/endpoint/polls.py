@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
 
+from fanfold.endpoint.reading import Room
+from fanfold.engine.errors import SqsError
 from fanfold.engine.service import CallContext
 
 
@@ -20,6 +22,9 @@ class Receiver(Protocol):
 
     async def call(self, action: str, request: Mapping[str, Any], context: CallContext) -> dict[str, Any]:
         """Do one action of the SQS API. Raises SqsError. Where a receive is cancelled, it has taken nothing."""
+
+    def give_back(self, queue_url: str, handles: Sequence[str]) -> None:
+        """Undo the receive of messages that nobody has seen."""
 
 
 class Client(Struct):
@@ -44,10 +49,13 @@ class Polls:
     visibility timeout, and have used up one of its receives.
 
     A client whose going away nobody could see yet (a pulled cable) has what was sent to it, as on SQS.
+
+    Where there is no room for an answer, what was received for it goes back, too: many polls may end at once.
     """
 
-    def __init__(self, engine: Receiver) -> None:
+    def __init__(self, engine: Receiver, room: Room) -> None:
         self._engine = engine
+        self._room = room
         self.waiting = 0
 
     async def receive(self, request: Mapping[str, Any], context: CallContext, client: Client) -> dict[str, Any]:
@@ -57,7 +65,8 @@ class Polls:
         client.poll = asyncio.current_task()
         self.waiting += 1
         try:
-            return await self._engine.call("ReceiveMessage", request, context)
+            self._room.check()
+            return self._checked(request, await self._engine.call("ReceiveMessage", request, context))
         except asyncio.CancelledError:
             if client.gone:
                 raise ClientGoneError from None
@@ -65,3 +74,12 @@ class Polls:
         finally:
             self.waiting -= 1
             client.poll = None
+
+    def _checked(self, request: Mapping[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+        """What was received, where there still is room for it."""
+        try:
+            self._room.check()
+        except SqsError:
+            self._engine.give_back(request["QueueUrl"], [one["ReceiptHandle"] for one in found.get("Messages", ())])
+            raise
+        return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from fanfold.engine import (
     queues,
 )
 from fanfold.engine.commits import Commits
-from fanfold.engine.desk import Answer, CallContext, Desk, Request
+from fanfold.engine.desk import Answer, CallContext, Desk, Request, queue_name
 from fanfold.engine.doorbell import Doorbell
 from fanfold.engine.errors import SqsError
 from fanfold.engine.mover import Mover
@@ -146,6 +146,10 @@ class SqsEngine:
         if act is None:
             raise errors.invalid_action(action)
         return await act(self._desk, request, context)
+
+    def give_back(self, queue_url: str, handles: Sequence[str]) -> None:
+        """Undo the receive of messages that nobody has seen: they are available again, and were received once less."""
+        actions_receive.give_back(self._desk, queue_name({"QueueUrl": queue_url}), handles)
 
     def _prepare(self) -> None:
         with self._database.opening():
