@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
+from contextlib import closing
 
 import pytest
 
@@ -140,6 +141,24 @@ class TestCommits:
         await asyncio.gather(writing, return_exceptions=True)
         assert left == (["found"] if at_once else [])
         assert (len(recorder.groups), recorder.written) == (1, 0)
+
+
+def test_an_interrupt_within_a_commit_leaves_nobody_waiting():
+    class Interrupted:
+        def write_at_once(self, jobs):  # noqa: ARG002 - a database asks for them
+            raise KeyboardInterrupt
+
+    commits, asked = Commits(Interrupted()), []
+
+    async def ask():
+        asked.append(asyncio.create_task(commits.write(lambda _: 1)))
+        return await asked[0]
+
+    with closing(asyncio.new_event_loop()) as loop:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(ask())
+        loop.run_until_complete(asyncio.wait([*asyncio.all_tasks(loop), *asked]))
+    assert asked[0].cancelled()
 
 
 HOLDER = """
