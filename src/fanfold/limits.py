@@ -34,6 +34,11 @@ MAX_IN_FLIGHT: Final = 120_000
 """Messages of a queue that can be in flight."""
 MAX_TAGS: Final = 50
 """Tags on one queue."""
+DEFAULT_MAX_RECEIVES: Final = 100
+"""Receives after which a queue that Fanfold has made sets a message aside. A backstop for crash loops, far above
+`max_attempts`: a shutdown or a failed lane gives messages back unrun, and that spends receives too."""
+ACCOUNT: Final = "000000000000"
+"""The account of embedded queues, as LocalStack has it."""
 RECREATE_DELAY: Final = 60
 """Seconds after a queue's delete in which its name can't be taken again, and between two purges."""
 MAX_MOVES_PER_SECOND: Final = 500

@@ -9,7 +9,6 @@ import math
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from fanfold import ids, limits
 from fanfold.brokers.browsing import browsed
@@ -31,10 +30,6 @@ from fanfold.errors import BrokerError, QueueNotFoundError
 from fanfold.model import DeadLetter, Delivery, EntryError, Message, QueueStatus, SendResult
 from fanfold.urls import parse_sqlite
 
-DEFAULT_MAX_RECEIVE_COUNT: Final = 100
-"""Receives after which the engine itself sets a message aside. A backstop for crash loops, far above `max_attempts`: a
-shutdown or a failed lane gives messages back unrun, and that spends receives too."""
-
 
 class SqliteBroker:
     """A `Broker` on the embedded engine. The queue and its dead letter queue are created where missing.
@@ -53,7 +48,7 @@ class SqliteBroker:
         *,
         database: Database | None = None,
         clock: Clock | None = None,
-        max_receive_count: int = DEFAULT_MAX_RECEIVE_COUNT,
+        max_receive_count: int = limits.DEFAULT_MAX_RECEIVES,
         new_id: Callable[[], str] = ids.random_uuid,
         new_receipt: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from fanfold import limits
 from fanfold.brokers.boto import region_of
 from fanfold.errors import ConfigurationError, NotFifoError
 
@@ -46,7 +47,7 @@ class Description:
 
     name: str
     dlq_name: str = ""
-    max_receive_count: int = 100
+    max_receive_count: int = limits.DEFAULT_MAX_RECEIVES
     visibility: int = 60
     retention: int = 14 * DAY
     high_throughput: bool = True

@@ -8,9 +8,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from fanfold import limits
 from fanfold.deploy.description import DAY
 
-_DEFAULTS: Final = {"--retention": 14, "--visibility": 60, "--max-receive-count": 100, "--max-attempts": 5}
+_DEFAULTS: Final = {
+    "--retention": 14,
+    "--visibility": 60,
+    "--max-receive-count": limits.DEFAULT_MAX_RECEIVES,
+    "--max-attempts": 5,
+}
 """Those of `fanfold provision`."""
 
 

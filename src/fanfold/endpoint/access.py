@@ -12,12 +12,11 @@ from enum import StrEnum
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+from fanfold import limits
 from fanfold.clock import Clock
 from fanfold.endpoint.exchange import Request
 from fanfold.endpoint.signing import check_claim, claim_of, is_signed_by, mismatch
 from fanfold.engine.errors import SqsError
-
-ACCOUNT: Final = "000000000000"
 
 _BATCH: Final = "Batch"
 _PRODUCER: Final = frozenset({"SendMessage", "GetQueueUrl", "GetQueueAttributes"})
@@ -125,11 +124,11 @@ class Signed:
         """Refuse what the key's role may not do."""
         if not self._keys[key_id].role.may(action):
             granted = f"sqs:{action.removesuffix(_BATCH).lower()}"
+            user, resource = f"iam::{limits.ACCOUNT}:user/{key_id}", f"sqs:{self._region}:{limits.ACCOUNT}:{queue}"
             raise SqsError(
                 "AccessDeniedException",
-                f"User: arn:aws:iam::{ACCOUNT}:user/{key_id} is not authorized to perform: {granted} on resource: "
-                f"arn:aws:sqs:{self._region}:{ACCOUNT}:{queue} because no identity-based policy allows the {granted} "
-                "action",
+                f"User: arn:aws:{user} is not authorized to perform: {granted} on resource: arn:aws:{resource} because "
+                f"no identity-based policy allows the {granted} action",
                 status=403,
             )
 

@@ -13,8 +13,6 @@ from fanfold.engine.queues import is_name
 from fanfold.engine.service import CallContext
 from fanfold.errors import ConfigurationError
 
-MAX_RECEIVES: Final = 100
-"""Receives before a message is set aside. A backstop for crash loops, well above the attempts of any application."""
 _FIFO: Final = ".fifo"
 _KEPT: Final = {"MessageRetentionPeriod": str(limits.MAX_RETENTION)}
 """SQS keeps messages four days where nobody says otherwise, and then loses them in silence."""
@@ -46,7 +44,7 @@ async def create(engine: Receiver, name: str, context: CallContext) -> str:
         dead = await _ensure(engine, dead_letter_name(name), _KEPT, context)
         asked = {"QueueUrl": dead, "AttributeNames": ["QueueArn"]}
         arn = (await engine.call("GetQueueAttributes", asked, context))["Attributes"]["QueueArn"]
-        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": limits.DEFAULT_MAX_RECEIVES})
         return await _ensure(engine, name, {"RedrivePolicy": policy, **_KEPT}, context)
     except SqsError as error:
         raise ConfigurationError(f"--create {name}: {error.message}") from error

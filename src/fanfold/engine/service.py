@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from fanfold import ids
+from fanfold import ids, limits
 from fanfold.clock import Clock, SystemClock
 from fanfold.database import Database
 from fanfold.engine import (
@@ -74,7 +74,7 @@ class SqsEngine:
         clock: Clock | None = None,
         new_id: Callable[[], str] | None = None,
         new_receipt: Callable[[], str] = lambda: secrets.token_hex(8),
-        account: str = "000000000000",
+        account: str = limits.ACCOUNT,
         region: str = "us-east-1",
         recreate_delay: bool = True,
     ) -> None:
