@@ -125,8 +125,12 @@ class TestSetting:
             ("Policy", "{}"),
             ("Policy", '{"Statement": [], "Version": "2012-10-17"}'),
             ("Policy", '{"Statement": ["x"]}'),
-            ("Policy", '{"Statement": [{}], "Other": 1}'),
-            ("Policy", '{"Statement": [{}], "Id": "\ud800"}'),
+            ("Policy", POLICY.replace('"Version"', '"Other"')),
+            ("Policy", POLICY.replace("2012-10-17", "2012-10-18")),
+            ("Policy", POLICY.replace('"Version": "2012-10-17"', '"Id": "\ud800"')),
+            ("Policy", POLICY.replace("Allow", "Maybe")),
+            ("Policy", POLICY.replace('"Principal": "*", ', "")),
+            ("Policy", POLICY.replace(', "Action": "*"', "")),
             ("Policy", "[" * 100_000),
             ("KmsMasterKeyId", "\ud800"),
         ],
@@ -375,7 +379,8 @@ class TestPermissions:
         }
 
     async def test_one_joins_a_policy_that_was_set(self, api, add):
-        await set_attributes(api, "orders", Policy=json.dumps({"Statement": {"Sid": "own"}, "Version": "2012-10-17"}))
+        own = {"Sid": "own", "Effect": "Deny", "NotPrincipal": {"AWS": "*"}, "NotAction": "sqs:SendMessage"}
+        await set_attributes(api, "orders", Policy=json.dumps({"Statement": own, "Version": "2012-10-17"}))
         await add()
         policy = await self.policy(api)
         assert [one["Sid"] for one in policy["Statement"]] == ["own", "one"]
@@ -423,6 +428,11 @@ class TestPermissions:
         assert await api.refused("AddPermission", "orders", **request) == (
             "OverLimit",
             "21 Statements were found, maximum allowed is 20.",
+        )
+        actions = json.dumps([f"sqs:{n}" for n in range(10)])
+        assert await refused(api, "orders", Policy=POLICY.replace('"Action": "*"', f'"Action": {actions}')) == (
+            "OverLimit",
+            "10 actions were found in a statement from the submitted policy, max allowed is 7",
         )
         many = json.dumps({"Version": "2012-10-17", "Statement": [{"Sid": str(n)} for n in range(22)]})
         assert await refused(api, "orders", Policy=many) == (

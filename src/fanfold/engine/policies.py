@@ -18,6 +18,7 @@ _MOST_STATEMENTS: Final = 20
 _MOST_ACTIONS: Final = 7
 _POLICY_KEYS: Final = {"Version", "Id", "Statement"}
 _VERSION: Final = "2008-10-17"
+_VERSIONS: Final = (_VERSION, "2012-10-17")
 _UNSUPPORTED_ALLOW: Final = (
     "Amazon SQS can't create the redrive allow policy, as it\N{RIGHT SINGLE QUOTATION MARK}s in an unsupported format."
 )
@@ -136,11 +137,24 @@ def read_policy(text: str) -> str | None:
     given = _map(text)
     if given is None or not set(given) <= _POLICY_KEYS or not given.get("Statement"):
         return None
+    if given.get("Version", _VERSION) not in _VERSIONS:
+        return None
     statements = _statements(given)
     if len(statements) > _MOST_STATEMENTS:
         said = f"{len(statements)} statements were found in the submitted policy"
         raise errors.over_limit(f"{said}, max allowed is {_MOST_STATEMENTS}")
-    return text if all(isinstance(statement, dict) for statement in statements) else None
+    return text if all(_is_statement(statement) for statement in statements) else None
+
+
+def _is_statement(statement: Any) -> bool:
+    """Whether it has what a resource's policy must have (IAM's grammar). Raises SqsError where it has too much."""
+    if not isinstance(statement, dict) or statement.get("Effect") not in ("Allow", "Deny"):
+        return False
+    actions = statement.get("Action", statement.get("NotAction"))
+    if isinstance(actions, list) and len(actions) > _MOST_ACTIONS:
+        said = f"{len(actions)} actions were found in a statement from the submitted policy"
+        raise errors.over_limit(f"{said}, max allowed is {_MOST_ACTIONS}")
+    return bool(actions) and bool(statement.get("Principal", statement.get("NotPrincipal")))
 
 
 def with_permission(policy: str | None, arn: str, label: str, accounts: Sequence[str], actions: Sequence[str]) -> str:
