@@ -220,8 +220,9 @@ async def test_large_heads_have_a_room_together():
         assert app.room._free == connections.MAX_HEAD
 
 
-async def test_a_body_of_which_only_the_head_is_wanted_is_read_so_that_the_answer_arrives():
+async def test_a_body_of_which_only_the_head_is_wanted_is_read_so_that_the_answer_arrives(monkeypatch):
     """A connection that is closed over unread bytes is reset, and what was written before with it."""
+    monkeypatch.setattr(connections, "_LINGER_SECONDS", 1e9)
     async with serving(application()) as served, connected(served.port) as client:
         size = 20_000_000
         client.say(HEAD + b"Content-Length: %d\r\n\r\n" % size)
