@@ -287,8 +287,11 @@ def successes(path):
         return Counter(found)
 
 
-async def assert_the_promise_is_kept(url, path):
-    """Every name ended, each success was recorded once, and each generation has one fold."""
+async def assert_the_promise_is_kept(url, path, *, lettered=True):
+    """Every name ended, each success was recorded once, and each generation has one fold.
+
+    Where the dead task was run again before its letter could be made, it has none: its message is superseded.
+    """
     async with Fanfold(url) as app:
         first, second = [await app.fan_out(f.fan_out_id).get_async() for f in reversed(await app.fan_outs_async())]
         letters = await (await app.broker()).dead_letters(100)
@@ -298,4 +301,5 @@ async def assert_the_promise_is_kept(url, path):
     folds = {(FIRST, FOLD_NAME, 0), (FIRST, FOLD_NAME, 1), (SECOND, FOLD_NAME, 0)}
     done = {(SECOND, task.task_name, 0) for task in second.tasks if task.state is TaskState.SUCCEEDED}
     assert successes(path) == Counter(once | folds | done)
-    assert {(letter.task.task_name, letter.reason) for letter in letters} == {("hopeless", "Reject: never")}
+    found = {(letter.task.task_name, letter.reason) for letter in letters}
+    assert found == {("hopeless", "Reject: never")} or not (lettered or found)
