@@ -66,12 +66,9 @@ def _empty_handle(difference):
 
 
 def _handle_of_a_deleted_message(difference):
-    """In one batch, the same message twice: whether the second entry fails is nobody's promise on FIFO queues.
-
-    Two of the handles that came last are one where only one came.
-    """
+    """In one batch, the same message twice: whether the second entry fails is nobody's promise on FIFO queues."""
     handles = [entry.get("ReceiptHandle") for entry in difference.parameters.get("Entries", ())]
-    return sum(isinstance(handle, Handle) for handle in handles) > 1
+    return len(handles) != len(set(handles)) and any(isinstance(handle, Handle) for handle in handles)
 
 
 KNOWN = (

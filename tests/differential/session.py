@@ -43,13 +43,21 @@ class Session:
         answer.pop("ResponseMetadata")
         return self._answered(answer)
 
+    def meant(self, value):
+        """A request's parameters with its handles counted round: of two that came, the third is the first."""
+        if isinstance(value, Handle):
+            return Handle(value.back % max(1, len(self._handles)))
+        if isinstance(value, dict):
+            return {key: self.meant(inner) for key, inner in value.items()}
+        return [self.meant(inner) for inner in value] if isinstance(value, list) else value
+
     def close(self):
         self._client.delete_queue(QueueUrl=self._url)
 
     def _filled(self, value):
         if isinstance(value, Handle):
             # Before anything was received there is no handle: then it is one of nobody's.
-            return self._handles[-1 - value.back % len(self._handles)] if self._handles else "no handle yet"
+            return self._handles[-1 - value.back] if self._handles else "no handle yet"
         if isinstance(value, dict):
             return {key: self._filled(inner) for key, inner in value.items()}
         return [self._filled(inner) for inner in value] if isinstance(value, list) else value

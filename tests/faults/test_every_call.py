@@ -126,7 +126,9 @@ async def live_and_check(folder, faults):
     url, path = f"sqlite:///{folder}/tasks.db?synchronous=NORMAL", folder / "tasks.db"
     await make(url, path)
     await live(url, Faults(FakeClock(), faults))
-    await assert_the_promise_is_kept(url, path, lettered=False)
+    # Where one of these fails, the dead task may be run again before its letter is made.
+    lettered = not {"ledger.finish", "broker.dead_letter"} & {method for method, _ in faults}
+    await assert_the_promise_is_kept(url, path, lettered=lettered)
 
 
 async def make(url, path):
